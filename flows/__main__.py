@@ -1,0 +1,159 @@
+"""The command line: `sentiment …` or `python -m flows …`. It parses, calls the flows, prints, and turns failures into exit codes.
+
+Nothing heavy is imported before a command is known, so that `--help` answers at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+EXAMPLES = """examples:
+  sentiment train                                  train on the generated sample, no download
+  sentiment train reviews.csv --set model.epochs=8
+  sentiment train imdb --preset tutorial           the article's model on the official archive
+  sentiment score feedback.csv --format csv        every row back, with p_positive and predicted
+  sentiment why train reviews.csv                  which steps would run again, and why
+
+exit codes: 0 done (a refused promotion is 0 too), 2 the command is wrong, 3 the data is wrong, 4 disk, lock, network or Prefect
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command and option."""
+    parser = argparse.ArgumentParser(
+        prog="sentiment",
+        description="Train a sentiment model that has to earn its promotion, and score feedback with it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train, evaluate and, if it is good enough, promote a model")
+    _add_training_arguments(train)
+    train.add_argument("--force-promote", metavar="REASON", help="make the new model champion whatever the comparison says")
+    _add_common_arguments(train)
+
+    score = commands.add_parser("score", help="score review files with the champion")
+    score.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or globs")
+    score.add_argument("--output", metavar="DIR", help="where results go (default: ARTIFACTS/scores)")
+    score.add_argument("--format", choices=["parquet", "csv"], default="parquet", help="format of the results")
+    score.add_argument("--model", default="champion", metavar="ID", help="champion, or a model's id")
+    _add_reader_arguments(score, labels=False)
+    _add_common_arguments(score)
+
+    models = commands.add_parser("models", help="list, show, promote or roll back models")
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in {
+        "list": "every model with its accuracy; the champion is marked",
+        "show": "one model's card",
+        "promote": "make a model the champion",
+        "rollback": "make the previous champion the champion again",
+    }.items():
+        action = actions.add_parser(name, help=text)
+        if name in ("show", "promote"):
+            action.add_argument("model_id", metavar="ID")
+        if name in ("promote", "rollback"):
+            action.add_argument("--reason", required=True, help="kept in the history")
+        _add_common_arguments(action)
+
+    why = commands.add_parser("why", help="say for every step whether it would run, and what changed")
+    why.add_argument("what", choices=["train"], help="the command to explain")
+    _add_training_arguments(why)
+    _add_common_arguments(why)
+
+    verify = commands.add_parser("verify", help="hash every artifact again and name what is damaged")
+    _add_common_arguments(verify)
+
+    collect = commands.add_parser("gc", help="remove what nothing refers to; without --delete only say what that is")
+    collect.add_argument("--delete", action="store_true", help="really remove it")
+    _add_common_arguments(collect)
+    return parser
+
+
+def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        default=["sample"],
+        metavar="SOURCE",
+        help="sample (generated here, the default), imdb (the official archive), or files, folders and globs",
+    )
+    parser.add_argument("--preset", default="default", choices=["default", "tutorial", "quick"])
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one setting, e.g. model.epochs=8",
+    )
+    _add_reader_arguments(parser, labels=True)
+
+
+def _add_reader_arguments(parser: argparse.ArgumentParser, *, labels: bool) -> None:
+    columns = parser.add_argument_group("reading")
+    columns.add_argument("--text-column", metavar="C", help="the column that holds the review")
+    columns.add_argument("--id-column", metavar="C", help="the column that identifies a review")
+    if labels:
+        columns.add_argument("--label-column", metavar="C", help="the column that holds the sentiment")
+        columns.add_argument(
+            "--label",
+            action="append",
+            default=[],
+            metavar="WORD=CLASS",
+            help="read WORD as positive, negative or drop, e.g. meh=drop",
+        )
+    columns.add_argument("--encoding", metavar="E", help="text encoding, e.g. cp1252 (default: detected)")
+    columns.add_argument("--delimiter", metavar="D", help="field delimiter, e.g. ';' (default: detected)")
+    columns.add_argument("--no-header", action="store_true", help="the first row is data")
+
+
+def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--artifacts", default="artifacts", metavar="DIR", help="the artifacts folder (default: artifacts)")
+    parser.add_argument("--json", action="store_true", help="print one machine-readable line last")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    _quieten_libraries()
+    from flows import commands
+    from tasks.errors import PipelineError
+
+    run: dict[str, Any] = {
+        "train": commands.train,
+        "score": commands.score,
+        "models": commands.models,
+        "why": commands.why,
+        "verify": commands.verify,
+        "gc": commands.gc,
+    }
+    try:
+        summary, exit_code = run[options.command](options)
+    except PipelineError as error:
+        print(f"sentiment {options.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"sentiment {options.command}: {error}. Mend the disk or the permissions and run the same command again.", file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        print("Stopped. Finished steps are kept; the same command goes on from there.", file=sys.stderr)
+        return 130
+    if options.json:
+        print(json.dumps(summary, ensure_ascii=False, allow_nan=False), flush=True)
+    return int(exit_code)
+
+
+def _quieten_libraries() -> None:
+    """Keep the terminal for this program's own lines; every record still goes to the run's log in Prefect."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""What each command does once its options are parsed: call a flow or the store, print for people, return the summary."""
+
+import logging
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import CallerError, MachineError
+from tasks.store import Store
+
+_PROJECT = Path(__file__).parents[1]
+_RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
+Outcome = tuple[dict[str, Any], int]
+
+
+def train(options: Namespace) -> Outcome:
+    """Run the training flow."""
+    from flows.settings import compose_settings
+    from flows.training import training
+
+    overrides = _overrides(options)
+    compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
+    summary = _run_flow(
+        lambda: training(
+            sources=options.sources,
+            preset=options.preset,
+            overrides=overrides,
+            artifacts=options.artifacts,
+            force_promote=options.force_promote,
+        )
+    )
+    _print_training(summary)
+    return summary, 0
+
+
+def score(options: Namespace) -> Outcome:
+    """Run the scoring flow; exit code 3 if a file could not be scored."""
+    from pydantic import ValidationError
+
+    from flows.scoring import scoring
+    from tasks.reviews.readers import ReaderSettings
+
+    try:
+        reader = ReaderSettings(**{name: value for name, value in _reader_options(options).items() if value is not None})
+    except ValidationError as error:
+        raise CallerError(f"An option does not fit: {'; '.join(problem['msg'] for problem in error.errors())}.") from None
+    summary = _run_flow(
+        lambda: scoring(
+            inputs=options.inputs,
+            output=options.output,
+            format=options.format,
+            model=options.model,
+            text_column=options.text_column,
+            reader=reader,
+            artifacts=options.artifacts,
+        )
+    )
+    say = _printer(options)
+    say(
+        f"{summary['scored']:,} of {summary['rows']:,} rows scored with {summary['model_id']}, "
+        f"{summary['quarantined']:,} quarantined, {summary['seconds']:.1f} s"
+    )
+    for name in [*summary["outputs"], *summary["quarantines"]]:
+        say(f"  {name}")
+    for source, why in summary["failed"].items():
+        print(f"  {source}: {why}", file=sys.stderr)
+    return summary, 3 if summary["failed"] else 0
+
+
+def models(options: Namespace) -> Outcome:
+    """List, show, promote or roll back models."""
+    from tasks.model import registry
+
+    store = _store(options)
+    say = _printer(options)
+    if options.action == "list":
+        entries = _list_models(store)
+        for listed in entries:
+            mark = "*" if listed["champion"] else " "
+            origin = f"{listed['preset']}, {', '.join(listed['sources'])}"
+            say(f"{mark} {listed['model_id']}  {listed['accuracy']:.2%} on {listed['rows']:,} test rows  {origin}")
+        if not entries:
+            say("No models yet. Train one with `sentiment train SOURCE`.")
+        return {"command": "models list", "models": entries}, 0
+    if options.action == "show":
+        from tasks.model.bundle import CARD, check_bundle
+
+        folder = registry.models_folder(store) / options.model_id
+        check_bundle(folder)
+        card = (folder / CARD).read_text(encoding="utf-8")
+        say(card)
+        return {"command": "models show", "model_id": options.model_id, "card": card}, 0
+    with registry.registry_lock(store):
+        if options.action == "promote":
+            entry = registry.promote_model(store, options.model_id, options.reason)
+        else:
+            entry = registry.roll_back(store, options.reason)
+    say(f"{entry.model_id} is now the champion" + (f" instead of {entry.replaced}." if entry.replaced else "."))
+    return {"command": f"models {options.action}", "model_id": entry.model_id, "replaced": entry.replaced}, 0
+
+
+def why(options: Namespace) -> Outcome:
+    """Explain what a training run would do, without running it."""
+    from flows.explain import explain_training
+    from flows.settings import compose_settings
+
+    settings = compose_settings(options.preset, list(_overrides(options).items()))
+    explanations = explain_training(options.sources, settings, None, _store(options))
+    say = _printer(options)
+    for explanation in explanations:
+        say(f"{explanation.step:<9} {explanation.state:<7} {explanation.reasons[0]}")
+        for reason in explanation.reasons[1:]:
+            say(f"{'':<17} {reason}")
+    return {
+        "command": "why",
+        "steps": {e.step: {"state": e.state, "reasons": list(e.reasons)} for e in explanations},
+    }, 0
+
+
+def verify(options: Namespace) -> Outcome:
+    """Hash every artifact again; exit code 4 if any is damaged."""
+    from tasks.upkeep import verify_store
+
+    checked, found = verify_store(_store(options))
+    say = _printer(options)
+    for finding in found:
+        say(f"damaged: {finding.path}: {finding.why}")
+    say(f"{checked:,} files hashed, {len(found):,} damaged." + (" The next run makes them again." if found else ""))
+    return {"command": "verify", "checked": checked, "damaged": [finding.path for finding in found]}, 4 if found else 0
+
+
+def gc(options: Namespace) -> Outcome:
+    """Name, or with --delete remove, what nothing refers to."""
+    from tasks.upkeep import delete_garbage, find_garbage
+
+    store = _store(options)
+    garbage = find_garbage(store)
+    say = _printer(options)
+    for finding in garbage:
+        say(f"{finding.size / 1e6:9.1f} MB  {finding.path}  ({finding.why})")
+    total = sum(finding.size for finding in garbage) / 1e6
+    if options.delete:
+        delete_garbage(store, garbage)
+        say(f"Removed {len(garbage):,} files, {total:,.1f} MB.")
+    else:
+        say(f"{len(garbage):,} files, {total:,.1f} MB could go. Remove them with `sentiment gc --delete`.")
+    return {
+        "command": "gc",
+        "deleted": options.delete,
+        "files": [finding.path for finding in garbage],
+        "bytes": sum(f.size for f in garbage),
+    }, 0
+
+
+def _list_models(store: Store) -> list[dict[str, Any]]:
+    import json
+
+    from tasks.model.bundle import METRICS, SETTINGS
+    from tasks.model.registry import champion, list_models, models_folder
+
+    current = champion(store)
+    entries = []
+    for model_id in list_models(store):
+        folder = models_folder(store) / model_id
+        scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))["model"]
+        trained_on = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["trained_on"]
+        entries.append(
+            {
+                "model_id": model_id,
+                "champion": current is not None and current.model_id == model_id,
+                "accuracy": scores["accuracy"],
+                "rows": scores["rows"],
+                "preset": trained_on["preset"],
+                "sources": list(trained_on["sources"]),
+                "sample": trained_on["sample"],
+            }
+        )
+    return entries
+
+
+def _run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call a flow, show its steps on the terminal, and name the remedy when Prefect is in the way."""
+    from httpx import HTTPError
+    from prefect.exceptions import PrefectException
+
+    _show_steps()
+    started = time.perf_counter()
+    try:
+        summary = call()
+    except (PrefectException, HTTPError) as error:
+        raise MachineError(
+            f"Prefect did not answer ({type(error).__name__}). Finished steps are kept; unset PREFECT_API_URL to use a "
+            "temporary server, or start yours, and run again."
+        ) from error
+    except RuntimeError as error:
+        if "ephemeral" not in str(error).lower():
+            raise
+        raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
+    return {**summary, "seconds": round(time.perf_counter() - started, 1)}
+
+
+class _StepLines(logging.Handler):
+    """Prints what this project logs in a run: the lines of steps about themselves, and warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "step"):
+            print(record.getMessage(), file=sys.stderr, flush=True)
+        elif record.levelno >= logging.WARNING and Path(record.pathname).is_relative_to(_PROJECT):
+            print(f"{'':<9} {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+def _is_not_of_a_run(record: logging.LogRecord) -> bool:
+    """Keep a run's records off Prefect's console: a failure is told once, by its message, not three times by its traceback."""
+    return not record.name.startswith(_RUN_LOGGERS)
+
+
+def _show_steps() -> None:
+    import prefect.logging  # noqa: F401  its set-up would replace handlers that are added before
+
+    for name in _RUN_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _StepLines) for handler in logger.handlers):
+            logger.addHandler(_StepLines())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_not_of_a_run)
+
+
+def _print_training(summary: dict[str, Any]) -> None:
+    test, linear = summary["test"], summary["baselines"]["linear"]
+    verdict = {
+        "promoted": "is the new champion",
+        "refused": "was not promoted",
+        "unchanged": "stands as it did: nothing changed",
+    }
+    parts = ", ".join(f"{name} alone {part['accuracy']:.2%}" for name, part in summary["parts"].items())
+    lines = [
+        "",
+        f"model     {summary['model_id']} {verdict[summary['status']]} ({summary['reason']})",
+        f"test      accuracy {test['accuracy']:.2%}, log loss {test['log_loss']:.4f}, {test['rows']:,} rows; "
+        f"linear baseline {linear['accuracy']:.2%}",
+        *([f"parts     {parts}"] if len(summary["parts"]) > 1 else []),
+        *(["sample    trained on generated reviews: these numbers prove the pipeline, not the model"] if summary["sample"] else []),
+        f"report    {summary['report']}",
+        f"bundle    {summary['bundle']}",
+        f"time      {summary['seconds']:.1f} s",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _overrides(options: Namespace) -> dict[str, Any]:
+    from flows.settings import parse_override
+
+    found: dict[str, Any] = {f"ingest.reader.{name}": value for name, value in _reader_options(options).items() if value is not None}
+    for name in ("text_column", "id_column", "label_column"):
+        if getattr(options, name) is not None:
+            found[f"ingest.{name}"] = getattr(options, name)
+    labels = dict(_parse_label(text) for text in options.label)
+    if labels:
+        found["ingest.labels.extra"] = labels
+    found.update(parse_override(text) for text in options.overrides)
+    return found
+
+
+def _reader_options(options: Namespace) -> dict[str, Any]:
+    delimiter = options.delimiter.replace("\\t", "\t") if options.delimiter else None
+    return {"encoding": options.encoding, "delimiter": delimiter, "header": False if options.no_header else None}
+
+
+def _parse_label(text: str) -> tuple[str, str]:
+    word, equals, meaning = text.partition("=")
+    if not equals or meaning not in ("positive", "negative", "drop"):
+        raise CallerError(f"--label {text!r} is not WORD=positive, WORD=negative or WORD=drop.")
+    return word, meaning
+
+
+def _store(options: Namespace) -> Store:
+    folder = Path(options.artifacts)
+    if not folder.is_dir():
+        raise CallerError(f"There is no artifacts folder {options.artifacts!r}. Name it with --artifacts, or run `sentiment train` first.")
+    return Store(folder.resolve())
+
+
+def _printer(options: Namespace) -> Callable[[str], None]:
+    """Return a print for people: to stderr when stdout is for the summary."""
+    return lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True)

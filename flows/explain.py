@@ -1,0 +1,121 @@
+"""Says for every step of a training run whether it would run, and which input, setting, module or library changed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flows.settings import TrainingSettings
+from tasks.clean import clean_recipe
+from tasks.evaluate import evaluate_recipe
+from tasks.ingest import ingest_recipe
+from tasks.model.registry import champion
+from tasks.promote import promote_recipe
+from tasks.report import report_recipe
+from tasks.reviews.sources import resolve_sources
+from tasks.split import split_recipe
+from tasks.store import ArtifactRef, Recipe, Store
+from tasks.tokenize import tokenize_recipe
+from tasks.train import model_id_of, train_recipe
+
+STEPS = ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report")
+
+_NEEDS_NO_INPUT = ("clean", "tokenize", "split", "train")  # to name their settings; the recipes of the others look into their inputs
+_UNKNOWN = ArtifactRef("", "", "", "", 0)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What would become of a step: `cached` or `run`, and why."""
+
+    step: str
+    state: str
+    reasons: tuple[str, ...]
+
+
+def explain_training(sources: list[str], settings: TrainingSettings, force_promote: str | None, store: Store) -> list[Explanation]:
+    """Compare every step of a run with what is in the store, without running any.
+
+    A step whose input would be made anew is `run` as well, though it may turn out unchanged: what counts is its input's content.
+    """
+    refs: dict[str, ArtifactRef] = {}
+    explanations: list[Explanation] = []
+    for step in STEPS:
+        missing = next((earlier.step for earlier in explanations if earlier.state == "run"), None)
+        if missing:
+            reasons = [f"its input from {missing} would be made anew; if that comes out the same, only other changes count"]
+            if step in _NEEDS_NO_INPUT:
+                recipe = _recipe(step, sources, settings, force_promote, dict.fromkeys(STEPS, _UNKNOWN), store)
+                reasons += [change for change in _differences(recipe, store) if not change.startswith("input ")]
+            explanations.append(Explanation(step, "run", tuple(reasons)))
+            continue
+        recipe = _recipe(step, sources, settings, force_promote, refs, store)
+        record = store.find(recipe)
+        if record:
+            refs[step] = record.ref
+            explanations.append(Explanation(step, "cached", (f"{record.rows:,} rows of {record.created[:19]}Z, verified",)))
+        else:
+            explanations.append(Explanation(step, "run", tuple(_differences(recipe, store))))
+    return explanations
+
+
+def _recipe(
+    step: str,
+    sources: list[str],
+    settings: TrainingSettings,
+    force_promote: str | None,
+    refs: dict[str, ArtifactRef],
+    store: Store,
+) -> Recipe:
+    if step == "ingest":
+        return ingest_recipe(resolve_sources(sources, store.root / "downloads", settings.ingest.sample), settings.ingest)
+    if step == "clean":
+        return clean_recipe(refs["ingest"], settings.clean)
+    if step == "tokenize":
+        return tokenize_recipe(refs["clean"], settings.tokenize)
+    if step == "split":
+        return split_recipe(refs["tokenize"], settings.split)
+    if step == "train":
+        return train_recipe(refs["split"], settings.train)
+    if step == "evaluate":
+        return evaluate_recipe(refs["train"], refs["split"], settings.evaluate, store)
+    if step == "promote":
+        current = champion(store)
+        model_id = model_id_of(train_recipe(refs["split"], settings.train))
+        return promote_recipe(refs["evaluate"], model_id, current.model_id if current else None, settings.evaluate, force_promote, store)
+    return report_recipe(refs["train"], refs["evaluate"], refs["promote"], store)
+
+
+def _differences(recipe: Recipe, store: Store) -> list[str]:
+    """Compare with the step's most similar record; of equals, the latest."""
+    records = store.records(recipe.step)
+    if not records:
+        return ["it never ran here"]
+    closest = min(records, key=lambda record: len(_changes(record.recipe, recipe)))
+    return _changes(closest.recipe, recipe) or ["its files were missing or damaged"]
+
+
+def _changes(old: Recipe, new: Recipe) -> list[str]:
+    changes = []
+    for kind, before, after in (
+        ("input", old.inputs, new.inputs),
+        ("setting", _flat(old.settings), _flat(new.settings)),
+        ("module", old.modules, new.modules),
+        ("library", old.libraries, new.libraries),
+    ):
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                shown = f": {_short(before.get(name))} → {_short(after.get(name))}" if kind in ("setting", "library") else ""
+                changes.append(f"{kind} {name} changed{shown}")
+    if old.format != new.format:
+        changes.append("the store's format changed")
+    return changes
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {name: leaf for key, child in value.items() for name, leaf in _flat(child, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "…"

@@ -1,0 +1,112 @@
+"""The training flow: ingest → clean → tokenize → split → train → evaluate → promote → report. Start reading here."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.settings import PresetName, TrainingSettings, compose_settings
+from tasks.clean import clean
+from tasks.evaluate import evaluate
+from tasks.ingest import ingest
+from tasks.model.bundle import is_sample
+from tasks.model.registry import Promotion, champion, verdict_of
+from tasks.promote import promote
+from tasks.report import report
+from tasks.split import split
+from tasks.store import ArtifactRef, Store
+from tasks.tokenize import tokenize
+from tasks.train import train
+
+
+def _run_name() -> str:
+    parameters = flow_run.get_parameters()
+    return f"retrain {', '.join(Path(source).name for source in parameters['sources'])} {parameters['preset']}"
+
+
+@flow(name="training", flow_run_name=_run_name)
+def training(
+    sources: list[str] = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
+    preset: PresetName = "default",
+    overrides: dict[str, Any] | None = None,
+    artifacts: str = "artifacts",
+    force_promote: str | None = None,
+) -> dict[str, Any]:
+    """Train a model, evaluate it, promote it if it has earned that, and report.
+
+    Args:
+        sources: What to train on: sample, imdb, or paths of labelled review files, folders and globs.
+        preset: The settings to start from: default, tutorial (the article's model) or quick.
+        overrides: Single settings by dotted name, such as {"model.epochs": 8}.
+        artifacts: The folder for intermediates, models and reports.
+        force_promote: A reason to make the new model champion whatever the comparison says.
+
+    Returns:
+        The run's summary, as `sentiment train --json` prints it.
+    """
+    settings = compose_settings(preset, list((overrides or {}).items()))
+    store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
+    before = champion(store)
+
+    ingested = ingest(sources, settings.ingest, store)
+    cleaned = clean(ingested, settings.clean, store)
+    tokenized = tokenize(cleaned, settings.tokenize, store)
+    rows = split(tokenized, settings.split, store)
+    model = train(rows, settings.train, store)
+    evaluated = evaluate(model, rows, settings.evaluate, store)
+    decided = promote(evaluated, model, rows, settings.evaluate, force_promote, store)
+    command = command_line(sources, preset, overrides or {}, force_promote)
+    reported = report(model, evaluated, decided, command, store)
+
+    return summarize(settings, _ref(model), _ref(evaluated), _ref(decided), _ref(reported), before, store)
+
+
+def _ref(outcome: Any) -> ArtifactRef:
+    """Return the reference itself: a task that reused an artifact hands its caller the `Cached` state instead."""
+    return outcome if isinstance(outcome, ArtifactRef) else outcome.result()
+
+
+def summarize(
+    settings: TrainingSettings,
+    model: ArtifactRef,
+    evaluated: ArtifactRef,
+    decided: ArtifactRef,
+    reported: ArtifactRef,
+    before: Promotion | None,
+    store: Store,
+) -> dict[str, Any]:
+    """Return what a run came to, in the form that `--json` promises; `before` is the champion as the run found it."""
+    evaluation = store.record_of(evaluated).facts["evaluation"]
+    verdict = verdict_of(decided, store)
+    steps = store.journal()
+    shown = ("rows", "accuracy", "log_loss", "roc_auc", "ece")
+    after = champion(store)
+    moved = after != before and after is not None and after.model_id == verdict.model_id
+    refused = verdict.status == "refused" and any(step["state"] != "cached" for step in steps.values())
+    return {
+        "command": "train",
+        "status": "promoted" if moved else "refused" if refused else "unchanged",
+        "reason": verdict.reason,
+        "model_id": verdict.model_id,
+        "preset": settings.preset,
+        "test": {name: evaluation["model"][name] for name in shown},
+        "parts": {name: {"accuracy": part["accuracy"]} for name, part in evaluation["parts"].items()},
+        "baselines": {name: {"accuracy": part["accuracy"]} for name, part in evaluation["baselines"].items()},
+        "steps": steps,
+        "sample": is_sample(store.path(model).parent),
+        "report": str(store.path(reported)),
+        "bundle": str(store.path(model).parent),
+    }
+
+
+def command_line(sources: list[str], preset: str, overrides: dict[str, Any], force_promote: str | None) -> str:
+    """Return the command that repeats a run; values are JSON, as `--set` reads them."""
+    words = ["sentiment", "train", *sources, "--preset", preset]
+    for name, value in overrides.items():
+        words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    if force_promote:
+        words += ["--force-promote", force_promote]
+    return shlex.join(words)

@@ -1,0 +1,193 @@
+"""evaluate: scores the model, its parts and its baselines on the test rows, once, and seals the bundle with what it found."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import task
+
+from tasks.facts import collect_facts
+from tasks.fingerprint import sha256_of_json
+from tasks.model import bundle
+from tasks.model.linear import LinearSettings, fit_linear, linear_logits
+from tasks.model.metrics import Evaluation, EvaluationSettings, evaluate_models, label_lengths, slice_metrics
+from tasks.model.vocabulary import VocabularySettings, fit_vocabulary
+from tasks.model_card import render_model_card
+from tasks.outcome import log_step, prefect_state
+from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
+from tasks.schemas import REVIEW, REVIEW_ID, SENTIMENT, SOURCE, SPLIT, TOKENS
+from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store, StoredFile
+from tasks.tables import TableWriter, read_batches
+
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
+_SOURCES_SLICED = 20
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """What the test rows are and what each model says of them; arrays of shape (num_test_rows,).
+
+    Args:
+        review_id: string.
+        source: string.
+        num_tokens: int64.
+        y_true: int8.
+        y_score: float32, probability of positive, of the model.
+        parts: The same, of each part alone.
+    """
+
+    review_id: pa.Array
+    source: pa.Array
+    num_tokens: np.ndarray
+    y_true: np.ndarray
+    y_score: np.ndarray
+    parts: dict[str, np.ndarray]
+
+
+def evaluate_recipe(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Recipe:
+    """Describe what evaluating would make."""
+    core = sha256_of_json({file.path: file.sha256 for file in store.record_of(model).files})
+    return Recipe.of("evaluate", __name__, {"train": core, "split": rows.sha256}, settings, ("numpy", "scikit-learn", "tensorflow"))
+
+
+def evaluate_artifact(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> StepResult:
+    """Write `predictions.parquet` and `metrics.json`, then the bundle's metrics, card and seal."""
+    recipe = evaluate_recipe(model, rows, settings, store)
+
+    def write(draft: Draft) -> None:
+        folder = store.path(model).parent
+        sentiment_model = bundle.load_core(folder)
+        scores = score_test_rows(sentiment_model, rows, store)
+        evaluation = _evaluate(sentiment_model, scores, rows, settings, store)
+        log_step("evaluate", _headline(evaluation))
+        with TableWriter(draft.open(f"evaluate/{recipe.key}/{PREDICTIONS}")) as writer:
+            writer.write(_predictions(scores))
+        draft.write_json(f"evaluate/{recipe.key}/{METRICS}", evaluation)
+        draft.rows = len(scores.y_true)
+        draft.facts["evaluation"] = evaluation
+        _seal(draft, model, evaluation, store)
+
+    return store.make(recipe, write)
+
+
+def score_test_rows(model: bundle.SentimentModel, rows: ArtifactRef, store: Store) -> TestScores:
+    """Score the test rows from their stored tokens, a row group at a time."""
+    parts: list[TestScores] = []
+    for batch in read_batches(store.path(rows), [REVIEW_ID, SENTIMENT, SOURCE, TOKENS, SPLIT]):
+        batch = batch.filter(pc.equal(batch[SPLIT], "test"))
+        if batch.num_rows:
+            ids = model.vocabulary.encode(batch[TOKENS])
+            logits = model.logits(ids)
+            parts.append(
+                TestScores(
+                    batch[REVIEW_ID],
+                    batch[SOURCE],
+                    pc.list_value_length(batch[TOKENS]).to_numpy(),
+                    batch[SENTIMENT].to_numpy(),
+                    model.join(logits),
+                    {name: sigmoid(value) for name, value in logits.items()},
+                )
+            )
+    return TestScores(
+        review_id=pa.concat_arrays([part.review_id for part in parts]),
+        source=pa.concat_arrays([part.source for part in parts]),
+        num_tokens=np.concatenate([part.num_tokens for part in parts]),
+        y_true=np.concatenate([part.y_true for part in parts]),
+        y_score=np.concatenate([part.y_score for part in parts]),
+        parts={name: np.concatenate([part.parts[name] for part in parts]) for name in parts[0].parts},
+    )
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probability for log-odds, in the same shape."""
+    return np.asarray(1 / (1 + np.exp(-np.asarray(logits, np.float64))), np.float32)
+
+
+def linear_baseline(rows: ArtifactRef, store: Store) -> np.ndarray:
+    """Train the n-gram baseline on the training rows, by the default rules whatever the model's, and score the test rows.
+
+    Returns:
+        float32, shape (num_test_rows,): probability of positive.
+    """
+    clean, tokenize = CleanSettings(), TokenizeSettings()
+
+    def tokens_of(split: str) -> list[pa.Array]:
+        batches = read_batches(store.path(rows), [REVIEW, SPLIT])
+        chosen = (batch.filter(pc.equal(batch[SPLIT], split))[REVIEW] for batch in batches)
+        return [tokenize_reviews(clean_reviews(reviews, clean), tokenize) for reviews in chosen]
+
+    settings = LinearSettings()
+    training = tokens_of("train")
+    vocabulary = fit_vocabulary(training, VocabularySettings())
+    weights = fit_linear(vocabulary.encode(pa.chunked_array(training)), _train_labels(rows, store), settings, seed=0)
+    return sigmoid(linear_logits(vocabulary.encode(pa.chunked_array(tokens_of("test"))), weights, settings))
+
+
+def _train_labels(rows: ArtifactRef, store: Store) -> np.ndarray:
+    batches = read_batches(store.path(rows), [SENTIMENT, SPLIT])
+    return np.concatenate([batch.filter(pc.equal(batch[SPLIT], "train"))[SENTIMENT].to_numpy() for batch in batches])
+
+
+def _evaluate(
+    model: bundle.SentimentModel, scores: TestScores, rows: ArtifactRef, settings: EvaluationSettings, store: Store
+) -> Evaluation:
+    prior = float(np.mean(_train_labels(rows, store)))
+    linear = scores.parts[bundle.LINEAR] if bundle.LINEAR in scores.parts else linear_baseline(rows, store)
+    lengths, order = label_lengths(scores.num_tokens, settings)
+    slices = slice_metrics(scores.y_true, scores.y_score, lengths, settings, by="length", order=order)
+    if 1 < len(scores.source.unique()) <= _SOURCES_SLICED:
+        slices += slice_metrics(scores.y_true, scores.y_score, scores.source.to_pylist(), settings, by="source")
+    return evaluate_models(
+        scores.y_true,
+        scores.y_score,
+        parts=scores.parts,
+        baselines={"majority": np.full(len(scores.y_true), prior), "linear": linear},
+        slices=slices,
+        settings=settings,
+    )
+
+
+def _headline(evaluation: Evaluation) -> str:
+    model, linear = evaluation["model"], evaluation["baselines"]["linear"]
+    low, high = model["intervals"]["accuracy"] or (float("nan"), float("nan"))
+    return (
+        f"test accuracy {model['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+        f"linear baseline {linear['accuracy']:.2%}, {model['rows']:,} rows"
+    )
+
+
+def _predictions(scores: TestScores) -> pa.Table:
+    columns: dict[str, Any] = {
+        REVIEW_ID: scores.review_id,
+        "y_true": scores.y_true,
+        "y_score": scores.y_score,
+        **{f"y_score_{name}": score for name, score in scores.parts.items()},
+        "num_tokens": scores.num_tokens,
+        SOURCE: scores.source,
+    }
+    return pa.table(columns)
+
+
+def _seal(draft: Draft, model: ArtifactRef, evaluation: Evaluation, store: Store) -> None:
+    """Add the bundle's metrics and card, and `bundle.json` last: without it nothing scores with the model."""
+    core = store.record_of(model).files
+    folder = core[0].path.rpartition("/")[0]
+    added = {
+        bundle.METRICS: (json.dumps(evaluation, indent=1, allow_nan=False) + "\n").encode(),
+        bundle.CARD: render_model_card(collect_facts(model, evaluation, store)).encode(),
+    }
+    files = [
+        *core,
+        *(StoredFile(f"{folder}/{name}", draft.write_bytes(f"{folder}/{name}", data), len(data)) for name, data in added.items()),
+    ]
+    listed = {file.path.rpartition("/")[2]: {"sha256": file.sha256, "size": file.size} for file in sorted(files, key=lambda f: f.path)}
+    draft.write_json(f"{folder}/{bundle.MANIFEST}", {"format": bundle.FORMAT, "model_id": folder.rpartition("/")[2], "files": listed})
+
+
+@task(task_run_name="evaluate")
+def evaluate(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> ArtifactRef:
+    """Evaluate the model on the test rows."""
+    return prefect_state(evaluate_artifact(model, rows, settings, store))

@@ -1,0 +1,263 @@
+"""ingest: reads every source into one Parquet of labelled reviews; what it refuses stands in `<key>.quarantine.parquet`."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import task
+from pydantic import BaseModel, Field
+
+from tasks.errors import CallerError, DataError
+from tasks.outcome import log_step, prefect_state
+from tasks.reviews.batches import Batch, RefusedRow
+from tasks.reviews.columns import find_id_column, find_label_column, find_text_column
+from tasks.reviews.labels import LabelSettings, Scale, detect_scale, holds_numbers, map_labels, show_label
+from tasks.reviews.readers import ReaderSettings
+from tasks.reviews.sample import SampleSettings
+from tasks.reviews.sources import Source, resolve_sources
+from tasks.schemas import (
+    DUPLICATE_OF,
+    INGESTED,
+    REVIEW,
+    REVIEW_ID,
+    SAMPLE,
+    SENTIMENT,
+    SOURCE,
+    SOURCE_ROW,
+    TEXT,
+    TEXT_HASH,
+    TOKENS,
+    kept_names,
+)
+from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
+from tasks.tables import TableWriter
+
+_RESERVED = {*INGESTED, TEXT, TOKENS, DUPLICATE_OF, TEXT_HASH}
+_QUARANTINE = pa.schema([(SOURCE, pa.string()), ("row", pa.int64()), ("line", pa.int64()), ("reason", pa.string())])
+_REASONS_SHOWN = 5
+_DISTINCT_LABELS = 1000
+_MOST_NAMED = 100
+
+
+class IngestSettings(BaseModel, frozen=True, extra="forbid"):
+    """How sources are read and labels understood."""
+
+    reader: ReaderSettings = ReaderSettings()
+    text_column: str | None = Field(None, description="the column that holds the review; found by its name if not given")
+    id_column: str | None = Field(None, description="the column that identifies a review; found by its name if not given")
+    label_column: str | None = Field(None, description="the column that holds the sentiment; found by its name if not given")
+    labels: LabelSettings = LabelSettings()
+    max_refused_share: float = Field(0.05, ge=0, le=1, description="share of refused rows above which the run stops")
+    sample: SampleSettings = SampleSettings()
+
+
+def ingest_recipe(sources: Sequence[Source], settings: IngestSettings) -> Recipe:
+    """Describe what ingesting would make."""
+    inputs = {f"{position}:{source.name}": source.digest() for position, source in enumerate(sources)}
+    plain = settings.model_dump(mode="json", exclude={"sample"})  # the sample's settings count as its digest
+    return Recipe.of("ingest", __name__, inputs, plain, ("pyarrow", "numpy"))
+
+
+def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store) -> StepResult:
+    """Write every accepted row of the named sources, and every refused one to quarantine.
+
+    Raises:
+        CallerError: A source or a column cannot be found.
+        DataError: More rows are refused than `max_refused_share` allows, or none is left.
+    """
+    sources = resolve_sources(names, store.root / "downloads", settings.sample)
+    recipe = ingest_recipe(sources, settings)
+
+    def write(draft: Draft) -> None:
+        tally = _Tally()
+        with (
+            TableWriter(draft.open(f"ingest/{recipe.key}.parquet")) as accepted,
+            TableWriter(draft.open(f"ingest/{recipe.key}.quarantine.parquet"), _QUARANTINE) as quarantine,
+        ):
+            schema = _common_schema(sources, settings)
+            for batch, refused in _read_labelled(sources, settings, tally):
+                accepted.write(_conform(batch, schema))
+                quarantine.write(_quarantine_batch(refused))
+        tally.check(settings.max_refused_share)
+        draft.rows = accepted.rows
+        draft.facts.update(tally.facts(), sources=[source.name for source in sources], sample=names_sample(sources))
+
+    return store.make(recipe, write)
+
+
+def names_sample(sources: Sequence[Source]) -> bool:
+    """Return whether any of the reviews are generated ones."""
+    return any(source.name == SAMPLE for source in sources)
+
+
+class _Tally:
+    """Counts what was read, refused (by reason) and knowingly dropped."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.dropped = 0
+        self.positive = 0
+        self.reasons: Counter[str] = Counter()
+        self.by_source: Counter[str] = Counter()
+        self.first: dict[str, RefusedRow] = {}
+
+    @property
+    def refused(self) -> int:
+        return sum(self.reasons.values())
+
+    def refuse(self, rows: Sequence[RefusedRow]) -> None:
+        for row in rows:
+            self.reasons[row.reason] += 1
+            self.first.setdefault(row.reason, row)
+
+    def accept(self, batch: pa.RecordBatch, dropped: int) -> None:
+        self.accepted += batch.num_rows
+        self.dropped += dropped
+        self.positive += pc.sum(batch[SENTIMENT]).as_py() or 0
+        self.by_source.update({source["values"]: source["counts"] for source in pc.value_counts(batch[SOURCE]).to_pylist()})
+
+    def check(self, limit: float) -> None:
+        read = self.accepted + self.refused
+        if self.refused > limit * read:
+            shown = "".join(f"\n  {count:,} × {self._place(reason)}" for reason, count in self.reasons.most_common(_REASONS_SHOWN))
+            raise DataError(
+                f"{self.refused:,} of {read:,} rows were refused, more than {limit:.0%}:{shown}\n"
+                "Correct the file, map labels with --label WORD=positive|negative|drop, or allow more with "
+                "--set ingest.max_refused_share=0.2."
+            )
+        if not self.accepted:
+            raise DataError("No labelled reviews were found. Expected rows with a text and a sentiment.")
+
+    def _place(self, reason: str) -> str:
+        row = self.first[reason]
+        line = f", line {row.line}" if row.line else ""
+        return f"{reason} (first in {row.source}, row {row.row}{line})"
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "rows_read": self.accepted + self.refused + self.dropped,
+            "rows_refused": self.refused,
+            "rows_dropped": self.dropped,
+            "refused_by_reason": dict(self.reasons.most_common(_MOST_NAMED)),
+            "rows_by_source": dict(self.by_source.most_common(_MOST_NAMED)),
+            "positive": self.positive,
+            "negative": self.accepted - self.positive,
+        }
+
+
+def _read_labelled(sources: Sequence[Source], settings: IngestSettings, tally: _Tally) -> Iterator[tuple[pa.RecordBatch, list[RefusedRow]]]:
+    for source in sources:
+        log_step("ingest", f"{source.name}: {source.describe(settings.reader)}")
+        scale = _settle_scale(source, settings)
+        seen: set[Any] = set()
+        for batch in source.read(settings.reader):
+            seen.update(_distinct_labels(batch, settings))
+            yield _label_batch(batch, source.name, scale, settings, tally)
+        with _naming(source.name):
+            changed = detect_scale(seen, settings.labels) != scale
+        if changed:
+            raise DataError(
+                f"{source.name} labels its first rows by words and later ones by stars. Map them with --label, or split the file."
+            )
+
+
+def _settle_scale(source: Source, settings: IngestSettings) -> Scale:
+    """Decide what a source's label numbers mean; words in the first rows save reading all of it twice."""
+    seen: set[Any] = set()
+    for batch in source.read(settings.reader):
+        seen.update(_distinct_labels(batch, settings))
+        if not holds_numbers(seen) or len(seen) > _DISTINCT_LABELS:
+            break
+    with _naming(source.name):
+        return detect_scale(seen, settings.labels)
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Say which of several sources it is whose columns or labels need an option."""
+    try:
+        yield
+    except CallerError as error:
+        raise CallerError(f"{source}: {error}") from error
+
+
+def _distinct_labels(batch: Batch, settings: IngestSettings) -> list[Any]:
+    column = find_label_column(batch.columns.schema.names, settings.label_column)
+    distinct: list[Any] = pc.unique(batch.columns[column]).to_pylist()
+    return distinct[:_DISTINCT_LABELS]
+
+
+def _label_batch(
+    batch: Batch, source: str, scale: Scale, settings: IngestSettings, tally: _Tally
+) -> tuple[pa.RecordBatch, list[RefusedRow]]:
+    columns = batch.columns
+    names = columns.schema.names
+    with _naming(source):
+        text_column = find_text_column(names, settings.text_column)
+        label_column = find_label_column(names, settings.label_column)
+        id_column = find_id_column(names, settings.id_column)
+    reviews = columns[text_column].cast(pa.string())
+    mapped = map_labels(columns[label_column], settings.labels, scale)
+
+    dropped = mapped.dropped.to_numpy(zero_copy_only=False)
+    unknown = mapped.labels.is_null().to_numpy(zero_copy_only=False)
+    blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(reviews, "")), "").to_numpy(zero_copy_only=False)
+    bad = (blank | unknown) & ~dropped
+    rows = batch.source_row
+    refused = list(batch.refused)
+    for index in map(int, np.flatnonzero(bad)):
+        reason = "empty text" if blank[index] else f"unknown sentiment {show_label(columns[label_column][index].as_py())}"
+        refused.append(RefusedRow(source, rows[index].as_py(), None, reason))
+
+    ids = pc.binary_join_element_wise(pa.scalar(source), rows.cast(pa.string()), "#")
+    if id_column:
+        given = columns[id_column].cast(pa.string())
+        ids = pc.coalesce(pc.if_else(pc.equal(given, ""), None, given), ids)
+    own = {
+        REVIEW_ID: ids,
+        REVIEW: reviews,
+        SENTIMENT: mapped.labels,
+        SOURCE: pa.array([source] * columns.num_rows, pa.string()),
+        SOURCE_ROW: rows,
+    }
+    rest = [name for name in names if name not in (text_column, label_column, id_column)]
+    other = dict(zip(kept_names(rest, _RESERVED), columns.select(rest).columns, strict=True))
+    accepted = pa.RecordBatch.from_arrays([*own.values(), *other.values()], names=[*own, *other]).filter(pa.array(~bad & ~dropped))
+    tally.accept(accepted, int(dropped.sum()))
+    tally.refuse(refused)
+    return accepted, refused
+
+
+def _common_schema(sources: Sequence[Source], settings: IngestSettings) -> pa.Schema:
+    """Return the union of the sources' columns; a column whose types differ becomes a string."""
+    fields: dict[str, pa.DataType] = {}
+    for source in sources:
+        first = next(iter(source.read(settings.reader)), None)
+        if first is not None:
+            for field in _label_batch(first, source.name, "binary", settings, _Tally())[0].schema:
+                fields[field.name] = field.type if fields.get(field.name, field.type) == field.type else pa.string()
+    return pa.schema(list(fields.items()))
+
+
+def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [
+        batch[field.name].cast(field.type) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type) for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _quarantine_batch(refused: Sequence[RefusedRow]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(
+        [{SOURCE: row.source, "row": row.row, "line": row.line, "reason": row.reason} for row in refused],
+        schema=_QUARANTINE,
+    )
+
+
+@task(task_run_name="ingest")
+def ingest(names: list[str], settings: IngestSettings, store: Store) -> ArtifactRef:
+    """Read the sources."""
+    return prefect_state(ingest_artifact(names, settings, store))

@@ -1,0 +1,266 @@
+"""The LSTM: its settings, its network, how it is trained and how it scores.
+
+Two networks. *tutorial* is the article's: one LSTM over the last 100 tokens. *default* cuts a review into chunks that share a batch, so
+that a long review costs no padding to a short one and the matrix products are large; word and hashed word-pair vectors are joined by a
+strided convolution, a bidirectional LSTM reads each chunk, and the review is the maximum and the mean over all of its chunks.
+
+Source: Hochreiter & Schmidhuber (1997); pooling and region embeddings after Johnson & Zhang (2016), "Supervised and semi-supervised text
+categorization using LSTM for region embeddings".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field, model_validator
+
+from tasks.model.runtime import import_tensorflow
+from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
+
+if TYPE_CHECKING:
+    import keras
+
+_PAIR_MULTIPLIER, _PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
+_SCORING_CHUNKS = 4096  # chunks of one call when scoring
+
+
+class LstmSettings(BaseModel, frozen=True, extra="forbid"):
+    """The network and its training."""
+
+    network: Literal["default", "tutorial"] = Field(
+        "default", description="default reads chunks both ways and pools; tutorial is the article's"
+    )
+    num_words: int = Field(
+        30_000,
+        ge=10,
+        description="the most frequent words have vectors of their own; the rest share the unknown word's",
+    )
+    sequence_length: int = Field(448, ge=1, description="tokens of a review that are read; the rest is cut off")
+    chunk_length: int = Field(64, ge=4, description="tokens of a chunk (default network)")
+    stride: int = Field(4, ge=1, description="tokens joined into one step of the LSTM (default network)")
+    embedding_size: int = Field(100, ge=1, description="length of a word vector")
+    pair_buckets: int = Field(1 << 18, ge=0, description="hashed vectors of word pairs; 0 for none (default network)")
+    pretrained: bool = Field(True, description="start word vectors from the training text's co-occurrences (default network)")
+    filters: int = Field(128, ge=1, description="outputs of the strided convolution (default network)")
+    units: int = Field(96, ge=1, description="units of the LSTM, each way")
+    word_dropout: float = Field(0.2, ge=0, lt=1, description="share of words replaced by the unknown word in training (default network)")
+    embedding_dropout: float = Field(0.4, ge=0, lt=1, description="share of vector entries dropped in training (default network)")
+    output_dropout: float = Field(0.5, ge=0, lt=1, description="share of pooled features dropped in training (default network)")
+    soft_labels: float = Field(
+        0.5, ge=0, le=1, description="weight of a teacher's probability in a training label, where there is a teacher (default network)"
+    )
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size at the start")
+    decay: bool = Field(True, description="let the learning rate fall to zero along a cosine (default network)")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of a gradient (default network)")
+    batch_size: int = Field(64, ge=1, description="reviews of one training step")
+    epochs: int = Field(2, ge=1, description="times the training rows are gone through, at most")
+    patience: int = Field(1, ge=0, description="epochs without a better validation loss before training stops; 0 never stops early")
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "LstmSettings":
+        if self.network == "default" and (self.chunk_length % self.stride or self.sequence_length % self.chunk_length):
+            raise ValueError("sequence_length must be a multiple of chunk_length, and that of stride")
+        return self
+
+    @classmethod
+    def tutorial(cls) -> "LstmSettings":
+        """Return the article's network and training."""
+        return cls(
+            network="tutorial", num_words=5000, sequence_length=100, embedding_size=128, units=128, pretrained=False, pair_buckets=0,
+            learning_rate=1e-3, batch_size=64, epochs=5, patience=0,
+        )  # fmt: skip
+
+    @classmethod
+    def quick(cls) -> "LstmSettings":
+        """Return a small network that trains in seconds."""
+        return cls(num_words=5000, sequence_length=128, embedding_size=32, pair_buckets=1 << 14, filters=32, units=16, epochs=2)
+
+
+@dataclass(frozen=True)
+class FittedLstm:
+    """A trained network.
+
+    Args:
+        weights: float32 arrays by name; `LstmScorer` takes them.
+        history: An entry an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds, learning_rate.
+        best_epoch: The epoch whose weights these are.
+        summary: Keras' summary of the network.
+    """
+
+    weights: dict[str, np.ndarray]
+    history: list[dict[str, float]]
+    best_epoch: int
+    summary: str
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Reviews cut into chunks.
+
+    Args:
+        words: int32, shape (num_chunks, chunk_length), 0 = padding.
+        pairs: int32, shape (num_chunks, chunk_length): bucket of each word with its follower.
+        review: int32, shape (num_chunks,), ascending: the review each chunk belongs to.
+        num_reviews: Reviews in all; each has a chunk at least.
+    """
+
+    words: np.ndarray
+    pairs: np.ndarray
+    review: np.ndarray
+    num_reviews: int
+
+
+def cut_into_chunks(ids: TokenIds, settings: LstmSettings) -> Chunks:
+    """Cut reviews into chunks, the last of each filled up with padding; a review without tokens is one chunk of padding."""
+    length = settings.chunk_length
+    read = np.minimum(ids.lengths, settings.sequence_length)
+    num_chunks = np.maximum(-(-read // length), 1)
+    review = np.repeat(np.arange(len(ids), dtype=np.int32), num_chunks)
+    first_chunk = np.concatenate([[0], np.cumsum(num_chunks)[:-1]])
+    start = ids.offsets[:-1][review] + (np.arange(len(review)) - first_chunk[review]) * length
+    place = start[:, None] + np.arange(length + 1)
+    inside = place < (ids.offsets[:-1] + read)[review][:, None]
+    values = ids.values if len(ids.values) else np.zeros(1, np.int32)
+    words = np.where(inside, values[np.minimum(place, len(values) - 1)], PADDING)
+    pairs = pair_buckets(words[:, :-1], words[:, 1:], settings.pair_buckets)
+    known = np.where(words[:, :-1] < settings.num_words, words[:, :-1], UNKNOWN)
+    return Chunks(known.astype(np.int32), pairs, review, len(ids))
+
+
+def pair_buckets(words: np.ndarray, followers: np.ndarray, num_buckets: int) -> np.ndarray:
+    """Hash each word with its follower into 1 … num_buckets - 1; 0 where either is padding. int32, same shape."""
+    if not num_buckets:
+        return np.zeros(words.shape, np.int32)
+    mixed = words.astype(np.int64) * _PAIR_MULTIPLIER + followers * _PAIR_OFFSET
+    mixed = (mixed ^ (mixed >> 15)) * np.int64(2_246_822_519)
+    bucket = (mixed ^ (mixed >> 13)) % (num_buckets - 1) + 1
+    return np.where((words == PADDING) | (followers == PADDING), 0, bucket).astype(np.int32)
+
+
+def pad_before(ids: TokenIds, length: int) -> np.ndarray:
+    """Return the last `length` ids of each review, padded with 0 at the front: Keras' `pad_sequences` by default.
+
+    Returns:
+        int32, shape (num_rows, length).
+    """
+    place = ids.offsets[1:, None] - length + np.arange(length)
+    inside = place >= ids.offsets[:-1, None]
+    values = ids.values if len(ids.values) else np.zeros(1, np.int32)
+    return np.where(inside, values[np.clip(place, 0, len(values) - 1)], PADDING).astype(np.int32)
+
+
+def build_network(settings: LstmSettings) -> "keras.Model":
+    """Build the network, with fresh weights.
+
+    Returns:
+        *tutorial*: int32 (batch, sequence_length) → probability (batch, 1). *default*: words and pairs, int32 (chunks, chunk_length), review
+        int32 (chunks,) and num_reviews int32 (1,) → log-odds (num_reviews,).
+    """
+    import_tensorflow()
+    import keras
+
+    if settings.network == "tutorial":
+        return keras.Sequential(
+            [
+                keras.Input((settings.sequence_length,), dtype="int32"),
+                keras.layers.Embedding(settings.num_words, settings.embedding_size, name="embedding"),
+                keras.layers.LSTM(settings.units, name="lstm"),
+                keras.layers.Dense(1, activation="sigmoid", name="output"),
+            ],
+            name="tutorial",
+        )
+    from tasks.model.layers import MaskedPooling, WordDropout, WordVectors
+
+    steps = settings.chunk_length // settings.stride
+    words = keras.Input((settings.chunk_length,), dtype="int32", name="words")
+    pairs = keras.Input((settings.chunk_length,), dtype="int32", name="pairs")
+    review = keras.Input((), dtype="int32", name="review")
+    num_reviews = keras.Input(batch_shape=(1,), dtype="int32", name="num_reviews")
+    x = WordVectors(settings.num_words, settings.embedding_size, name="word_vectors")(
+        WordDropout(settings.word_dropout, replacement=UNKNOWN, name="word_dropout")(words)
+    )
+    if settings.pair_buckets:
+        x = x + WordVectors(settings.pair_buckets, settings.embedding_size, embeddings_initializer="zeros", name="pair_vectors")(pairs)
+    x = keras.layers.Dropout(settings.embedding_dropout, name="embedding_dropout")(x)
+    x = keras.layers.Reshape((steps, settings.stride * settings.embedding_size), name="regions")(x)
+    x = keras.layers.Dense(settings.filters, activation="relu", name="convolution")(x)
+    x = keras.layers.Bidirectional(
+        keras.layers.LSTM(settings.units, return_sequences=True, unroll=True, name="lstm"), name="bidirectional"
+    )(x)
+    x = MaskedPooling(settings.stride, name="pooling")([x, words, review, num_reviews])
+    x = keras.layers.Dropout(settings.output_dropout, name="output_dropout")(x)
+    logits = keras.layers.Dense(1, name="output")(x)
+    return keras.Model([words, pairs, review, num_reviews], keras.layers.Flatten(name="log_odds")(logits), name="default")
+
+
+def network_weights(network: "keras.Model") -> dict[str, np.ndarray]:
+    """Return a copy of a network's weights, float32 arrays by layer and variable name."""
+    return {variable.path: np.array(variable.value, np.float32) for variable in network.trainable_variables}
+
+
+class LstmScorer:
+    """A network with its weights, compiled once for any number of reviews. What it says of a review does not depend on its neighbours."""
+
+    def __init__(self, weights: dict[str, np.ndarray], settings: LstmSettings) -> None:
+        """Rebuild the network.
+
+        Raises:
+            ValueError: The names or shapes of the weights are not those of the network.
+        """
+        network = build_network(settings)
+        expected = {variable.path: tuple(variable.shape) for variable in network.trainable_variables}
+        given = {name: value.shape for name, value in weights.items()}
+        if expected != given:
+            raise ValueError(f"The weights do not fit the network: expected {expected}, given {given}.")
+        for variable in network.trainable_variables:
+            variable.assign(weights[variable.path])
+        self._start(network, settings)
+
+    @classmethod
+    def of_network(cls, network: "keras.Model", settings: LstmSettings) -> "LstmScorer":
+        """Score with a network that is still being trained, always by its present weights."""
+        scorer = cls.__new__(cls)
+        scorer._start(network, settings)
+        return scorer
+
+    def _start(self, network: "keras.Model", settings: LstmSettings) -> None:
+        tf = import_tensorflow()
+        self.settings = settings
+        ids = tf.TensorSpec((None, settings.sequence_length if settings.network == "tutorial" else settings.chunk_length), tf.int32)
+        if settings.network == "tutorial":
+
+            @tf.function(input_signature=[ids])
+            def call(words: Any) -> Any:
+                return network(words, training=False)
+
+        else:
+
+            @tf.function(input_signature=[ids, ids, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((1,), tf.int32)])
+            def call(words: Any, pairs: Any, review: Any, num_reviews: Any) -> Any:
+                return network([words, pairs, review, num_reviews], training=False)
+
+        self._call = call
+
+    def logits(self, ids: TokenIds) -> np.ndarray:
+        """Return each review's log-odds of positive, float32, shape (num_rows,), in input order."""
+        parts = [self._score(ids.take(rows)) for rows in self._groups(ids)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def _groups(self, ids: TokenIds) -> Iterator[np.ndarray]:
+        """Yield consecutive rows that together make a call of bounded size."""
+        read = np.minimum(ids.lengths, self.settings.sequence_length)
+        chunks = (
+            np.ones(len(ids), np.int64) if self.settings.network == "tutorial" else np.maximum(-(-read // self.settings.chunk_length), 1)
+        )
+        group = (np.cumsum(chunks) - 1) // (512 if self.settings.network == "tutorial" else _SCORING_CHUNKS)
+        yield from np.split(np.arange(len(ids)), np.flatnonzero(np.diff(group)) + 1) if len(ids) else ()
+
+    def _score(self, ids: TokenIds) -> np.ndarray:
+        if self.settings.network == "tutorial":
+            probability = self._call(pad_before(ids, self.settings.sequence_length)).numpy()[:, 0].astype(np.float64)
+            probability = np.clip(probability, 1e-7, 1 - 1e-7)
+            return np.asarray(np.log(probability / (1 - probability)), np.float32)
+        chunks = cut_into_chunks(ids, self.settings)
+        logits = self._call(chunks.words, chunks.pairs, chunks.review, np.array([chunks.num_reviews], np.int32))
+        return np.asarray(logits.numpy()[:, 0], np.float32)

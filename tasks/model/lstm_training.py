@@ -1,0 +1,207 @@
+"""How the LSTM learns: epochs, early stopping on the validation loss, and Adam that touches only the word vectors a batch holds."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tasks.model.embeddings import fit_embeddings
+from tasks.model.lstm import (
+    Chunks,
+    FittedLstm,
+    LstmScorer,
+    LstmSettings,
+    build_network,
+    cut_into_chunks,
+    network_weights,
+    pad_before,
+)
+from tasks.model.runtime import import_tensorflow
+from tasks.model.vocabulary import TokenIds
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_VECTOR_SCALE = 0.15  # of pretrained vectors, whose mean squared entry is 1: large enough to outlast the first steps of training
+
+
+def fit_lstm(
+    training: TokenIds,
+    y_training: np.ndarray,
+    validation: TokenIds,
+    y_validation: np.ndarray,
+    settings: LstmSettings,
+    seed: int,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    *,
+    teacher: np.ndarray | None = None,
+    unlabelled: TokenIds | None = None,
+) -> FittedLstm:
+    """Train the network and keep the weights of the epoch with the lowest validation loss; of the last where nothing stops early.
+
+    Args:
+        training: Training reviews.
+        y_training: float or int, shape (num_training,): 1 positive, 0 negative, or a probability in between.
+        validation: Reviews that guide early stopping.
+        y_validation: int8, shape (num_validation,).
+        settings: Network and training.
+        seed: Of initial weights, row order and dropout; equal seeds give equal weights on the same kind of machine.
+        on_epoch: Told of every epoch as it ends.
+        teacher: float, shape (num_training,): log-odds by a model that has not seen the row. They soften the labels (default network).
+        unlabelled: More reviews for the word vectors (default network).
+
+    Source: Hinton et al. (2015), "Distilling the knowledge in a neural network", for the teacher.
+    """
+    tf = import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    network = build_network(settings)
+    if settings.network == "tutorial":
+        train_epoch, measure = _article_epochs(network, training, y_training, validation, y_validation, settings)
+    else:
+        if teacher is not None:
+            y_training = (1 - settings.soft_labels) * y_training + settings.soft_labels / (1 + np.exp(-teacher))
+        if settings.pretrained:
+            texts = training if unlabelled is None else TokenIds.concatenate([training, unlabelled])
+            vectors = fit_embeddings(texts, settings.num_words, settings.embedding_size, seed)
+            network.get_layer("word_vectors").set_weights([_initial_vectors(vectors, seed)])
+        train_epoch = _chunked_epochs(tf, network, cut_into_chunks(training, settings), y_training, settings, seed)
+        measure = _measurement(network, settings, validation, y_validation)
+
+    history: list[dict[str, float]] = []
+    best: dict[str, np.ndarray] = {}
+    best_epoch = 0
+    for epoch in range(1, settings.epochs + 1):
+        started = time.perf_counter()
+        learnt = train_epoch(epoch)
+        entry = {"epoch": epoch, **learnt, **measure(), "seconds": round(time.perf_counter() - started, 2)}
+        history.append(entry)
+        if on_epoch:
+            on_epoch(entry)
+        if settings.patience == 0 or not best or entry["val_loss"] < history[best_epoch - 1]["val_loss"]:
+            best, best_epoch = network_weights(network), epoch
+        elif epoch - best_epoch >= settings.patience:
+            break
+    lines: list[str] = []
+    network.summary(print_fn=lambda line, **_: lines.append(line), line_length=100)
+    return FittedLstm(best, history, best_epoch, "\n".join(lines))
+
+
+def _article_epochs(
+    network: Any,
+    training: TokenIds,
+    y_training: np.ndarray,
+    validation: TokenIds,
+    y_validation: np.ndarray,
+    settings: LstmSettings,
+) -> tuple[Callable[[int], dict[str, float]], Callable[[], dict[str, float]]]:
+    """Return what trains an epoch by Keras' own `fit`, as the article does, and what measures it."""
+    import keras
+
+    network.compile(keras.optimizers.Adam(settings.learning_rate), "binary_crossentropy", metrics=["accuracy"])
+    X, X_validation = pad_before(training, settings.sequence_length), pad_before(validation, settings.sequence_length)
+
+    def train_epoch(epoch: int) -> dict[str, float]:
+        learnt = network.fit(X, y_training, batch_size=settings.batch_size, epochs=epoch, initial_epoch=epoch - 1, verbose=0).history
+        return {"loss": learnt["loss"][-1], "accuracy": learnt["accuracy"][-1], "learning_rate": settings.learning_rate}
+
+    def measure() -> dict[str, float]:
+        loss, accuracy = network.evaluate(X_validation, y_validation, batch_size=512, verbose=0)
+        return {"val_loss": loss, "val_accuracy": accuracy}
+
+    return train_epoch, measure
+
+
+def _measurement(network: Any, settings: LstmSettings, ids: TokenIds, y: np.ndarray) -> Callable[[], dict[str, float]]:
+    scorer = LstmScorer.of_network(network, settings)
+
+    def measure() -> dict[str, float]:
+        logits = scorer.logits(ids).astype(np.float64)
+        loss = np.mean(np.logaddexp(0, logits) - y * logits)
+        return {"val_loss": float(loss), "val_accuracy": float(np.mean((logits > 0) == (y == 1)))}
+
+    return measure
+
+
+def _initial_vectors(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """Scale pretrained vectors to what a fresh layer has; padding, the unknown word and words without neighbours start at random."""
+    fresh = np.random.default_rng(seed).uniform(-_VECTOR_SCALE, _VECTOR_SCALE, vectors.shape).astype(np.float32)
+    return np.where(np.any(vectors, axis=1, keepdims=True), vectors * _VECTOR_SCALE, fresh)
+
+
+def _chunked_epochs(
+    tf: Any, network: Any, chunks: Chunks, y: np.ndarray, settings: LstmSettings, seed: int
+) -> Callable[[int], dict[str, float]]:
+    step = _training_step(tf, network, settings)
+    order = np.random.default_rng(seed)
+    steps_in_all = settings.epochs * -(-chunks.num_reviews // settings.batch_size)
+    done = 0
+
+    def train_epoch(epoch: int) -> dict[str, float]:
+        nonlocal done
+        loss = right = 0.0
+        rate = settings.learning_rate
+        for words, pairs, review, labels in _batches(chunks, y, settings.batch_size, order):
+            if settings.decay:
+                rate = settings.learning_rate * 0.5 * (1 + np.cos(np.pi * done / steps_in_all))
+            done += 1
+            batch_loss, batch_right = step(words, pairs, review, labels, np.float32(rate), np.float32(done))
+            loss += float(batch_loss) * len(labels)
+            right += float(batch_right)
+        return {"loss": loss / chunks.num_reviews, "accuracy": right / chunks.num_reviews, "learning_rate": float(rate)}
+
+    return train_epoch
+
+
+def _batches(
+    chunks: Chunks, y: np.ndarray, batch_size: int, order: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the reviews in random order, a batch at a time, without the padding of other reviews."""
+    first = np.searchsorted(chunks.review, np.arange(chunks.num_reviews + 1))
+    lengths = np.diff(first)
+    shuffled = order.permutation(chunks.num_reviews)
+    for start in range(0, chunks.num_reviews, batch_size):
+        rows = shuffled[start : start + batch_size]
+        counts = lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        place = np.arange(offsets[-1]) + np.repeat(first[rows] - offsets[:-1], counts)
+        yield (
+            chunks.words[place],
+            chunks.pairs[place],
+            np.repeat(np.arange(len(rows), dtype=np.int32), counts),
+            y[rows].astype(np.float32),
+        )
+
+
+def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..., tuple[Any, Any]]:
+    """Return one step of Adam; of an embedding only the rows that the batch holds are moved (and their moments kept)."""
+    variables = [variable.value for variable in network.trainable_variables]
+    moments = [(tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))) for variable in variables]
+    ids = tf.TensorSpec((None, settings.chunk_length), tf.int32)
+    scalar = tf.TensorSpec((), tf.float32)
+
+    @tf.function(input_signature=[ids, ids, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32), scalar, scalar])
+    def step(words: Any, pairs: Any, review: Any, labels: Any, rate: Any, count: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            num_reviews = tf.reshape(tf.shape(labels)[0], (1,))
+            logits = tf.reshape(network([words, pairs, review, num_reviews], training=True), (-1,))
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
+        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), settings.clip_norm)
+        size = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
+        for variable, gradient, (mean, square) in zip(variables, gradients, moments, strict=True):
+            if isinstance(gradient, tf.IndexedSlices):
+                rows, place = tf.unique(gradient.indices)
+                values = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
+                new_mean = _BETA_1 * tf.gather(mean, rows) + (1 - _BETA_1) * values
+                new_square = _BETA_2 * tf.gather(square, rows) + (1 - _BETA_2) * values**2
+                mean.scatter_update(tf.IndexedSlices(new_mean, rows))
+                square.scatter_update(tf.IndexedSlices(new_square, rows))
+                variable.scatter_sub(tf.IndexedSlices(size * new_mean / (tf.sqrt(new_square) + _EPSILON), rows))
+            else:
+                mean.assign(_BETA_1 * mean + (1 - _BETA_1) * gradient)
+                square.assign(_BETA_2 * square + (1 - _BETA_2) * gradient**2)
+                variable.assign_sub(size * mean / (tf.sqrt(square) + _EPSILON))
+        right = tf.reduce_sum(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
+        return loss, right
+
+    return step

@@ -1,0 +1,147 @@
+"""Which model is the champion, and every change of that: `models/champion.json`, swapped atomically, and `models/history.jsonl`."""
+
+import getpass
+import json
+import os
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.errors import CallerError, MachineError
+from tasks.fingerprint import sha256_of_file
+from tasks.model.metrics import PairedDifference
+from tasks.store import ArtifactRef, Store, atomic_file, make_folder, sync_folder
+
+_CHAMPION, _HISTORY = "champion.json", "history.jsonl"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One entry of the history: which model became champion, instead of which, when (UTC), by whom and why."""
+
+    model_id: str
+    bundle_sha256: str
+    replaced: str | None
+    promoted_at: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided about a model, against which champion, and why.
+
+    Args:
+        comparison: This model minus the champion on the rows that neither was trained on; None where there was nothing to compare.
+        rows_seen: Test rows left out of the comparison because the champion was trained on them.
+    """
+
+    model_id: str
+    status: Literal["promoted", "refused"]
+    reason: str
+    champion_id: str | None
+    comparison: PairedDifference | None = None
+    rows_seen: int = 0
+
+
+def models_folder(store: Store) -> Path:
+    """Return the folder that holds the bundles and the registry."""
+    return store.root / "models"
+
+
+def champion(store: Store) -> Promotion | None:
+    """Return the promotion that made today's champion, or None where nothing was promoted yet."""
+    place = models_folder(store) / _CHAMPION
+    try:
+        return Promotion(**json.loads(place.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise MachineError(f"{place} is damaged. Name the champion anew with `sentiment models promote ID`.") from error
+
+
+def registry_lock(store: Store) -> AbstractContextManager[None]:
+    """Hold this from looking at the champion until it is changed, so that no two runs decide at once."""
+    return store.lock("registry", "the model registry")
+
+
+def promote_model(store: Store, model_id: str, reason: str) -> Promotion:
+    """Make a sealed model the champion and note it in the history; the caller holds `registry_lock`.
+
+    Raises:
+        CallerError: There is no such sealed bundle.
+    """
+    bundle = models_folder(store) / model_id / "bundle.json"
+    if not bundle.is_file():
+        known = ", ".join(list_models(store)) or "none yet"
+        raise CallerError(f"No model {model_id!r} in {models_folder(store)}. Known models: {known}.")
+    before = champion(store)
+    entry = Promotion(
+        model_id,
+        sha256_of_file(bundle),
+        before.model_id if before else None,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        _user_name(),
+        reason,
+    )
+    _append_history(store, asdict(entry))
+    with atomic_file(models_folder(store) / _CHAMPION) as file:
+        file.write((json.dumps(asdict(entry), indent=1, ensure_ascii=False) + "\n").encode())
+    return entry
+
+
+def roll_back(store: Store, reason: str) -> Promotion:
+    """Make the champion's predecessor the champion again; the caller holds `registry_lock`.
+
+    Raises:
+        CallerError: There is no predecessor.
+    """
+    current = champion(store)
+    if current is None or current.replaced is None:
+        raise CallerError("There is no earlier champion to roll back to. See `sentiment models list`.")
+    return promote_model(store, current.replaced, reason)
+
+
+def verdict_of(decided: ArtifactRef, store: Store) -> Verdict:
+    """Read what `promote` decided."""
+    return Verdict(**json.loads(store.path(decided).read_text(encoding="utf-8")))
+
+
+def history(store: Store) -> list[Promotion]:
+    """Return every promotion, the first first."""
+    try:
+        lines = (models_folder(store) / _HISTORY).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [Promotion(**json.loads(line)) for line in lines]
+
+
+def was_undone(store: Store, model_id: str, reason: str) -> bool:
+    """Return whether a promotion was carried out before and another model made champion since, by `rollback` for one."""
+    return any(entry.model_id == model_id and entry.reason == reason for entry in history(store)[:-1])
+
+
+def list_models(store: Store) -> list[str]:
+    """Return the ids of the sealed models, sorted."""
+    return sorted(place.parent.name for place in models_folder(store).glob("*/bundle.json"))
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def _append_history(store: Store, entry: dict[str, Any]) -> None:
+    folder = models_folder(store)
+    make_folder(folder)
+    descriptor = os.open(folder / _HISTORY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, (json.dumps(entry, ensure_ascii=False) + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(folder)

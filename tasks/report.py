@@ -1,0 +1,99 @@
+"""report: one self-contained page about a run, and the same facts as artifacts in the Prefect UI."""
+
+import dataclasses
+from typing import Any
+
+from prefect import task
+
+from tasks.facts import collect_facts
+from tasks.figures import draw_figures, to_png, to_svg
+from tasks.fingerprint import sha256_of_json
+from tasks.model.metrics import Evaluation, error_examples
+from tasks.model.registry import Verdict, verdict_of
+from tasks.outcome import prefect_state, run_logger
+from tasks.rendering import template_digest
+from tasks.report_page import ARTIFACT_FIGURES, ReportFacts, StepFacts, render_markdown, render_report
+from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
+from tasks.tables import read_columns
+
+_ERRORS_SHOWN = 20
+
+
+def report_recipe(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, store: Store) -> Recipe:
+    """Describe what reporting would make; the run's command and timings do not count."""
+    core = sha256_of_json({file.path: file.sha256 for file in store.record_of(model).files})
+    inputs = {"train": core, "evaluate": store.record_of(evaluated).files[1].sha256, "promote": decided.sha256}
+    return Recipe.of("report", __name__, inputs, {"templates": template_digest()}, ("matplotlib", "numpy"))
+
+
+def report_artifact(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, command: str, store: Store) -> StepResult:
+    """Write the page to `reports/<model_id>.html`, and its short form for the Prefect UI beside it."""
+    recipe = report_recipe(model, evaluated, decided, store)
+
+    def write(draft: Draft) -> None:
+        verdict = verdict_of(decided, store)
+        facts, figures = _facts_and_figures(model, evaluated, verdict, command, store)
+        svg = {name: to_svg(figure, name) for name, figure in figures.items()}
+        png = {name: to_png(figure) for name, figure in figures.items() if name in ARTIFACT_FIGURES}
+        draft.write_bytes(f"reports/{verdict.model_id}.html", render_report(dataclasses.replace(facts, figures=svg)).encode())
+        draft.write_bytes(f"reports/{verdict.model_id}.md", render_markdown(facts, png).encode())
+        draft.rows = evaluated.rows
+
+    return store.make(recipe, write)
+
+
+def _facts_and_figures(
+    model: ArtifactRef, evaluated: ArtifactRef, verdict: Verdict, command: str, store: Store
+) -> tuple[ReportFacts, dict[str, Any]]:
+    evaluation: Evaluation = store.record_of(evaluated).facts["evaluation"]
+    predictions = read_columns(store.path(evaluated))
+    y_true, y_score = predictions["y_true"].to_numpy(), predictions["y_score"].to_numpy()
+    facts = dataclasses.replace(
+        collect_facts(model, evaluation, store),
+        status=verdict.status,
+        reason=verdict.reason,
+        champion_id=verdict.champion_id,
+        comparison=verdict.comparison,
+        errors=error_examples(predictions["review_id"].to_pylist(), y_true, y_score, _ERRORS_SHOWN),
+        steps=[StepFacts(step, entry["state"], entry["seconds"], entry["rows"]) for step, entry in store.journal().items()],
+        command=command,
+        created=store.record_of(model).created[:19] + "Z",
+    )
+    parts = {name: predictions[f"y_score_{name}"].to_numpy() for name in evaluation["parts"]}
+    figures = draw_figures(
+        evaluation=evaluation,
+        y_true=y_true,
+        scores={"this model": y_score, **(parts if len(parts) > 1 else {})},
+        history=facts.history,
+        best_epoch=facts.best_epoch,
+        num_tokens=predictions["num_tokens"].to_numpy(),
+        sequence_length=facts.settings["train"]["model"]["sequence_length"],
+    )
+    return facts, figures
+
+
+def publish_to_prefect(reported: ArtifactRef, evaluated: ArtifactRef, store: Store) -> None:
+    """Show the report in the Prefect UI, one key a kind so that its page is a timeline; a lost server costs only this."""
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+    page = store.path(reported)
+    evaluation: Evaluation = store.record_of(evaluated).facts["evaluation"]
+    named = {"this model": evaluation["model"]}
+    named |= {f"{name} part alone": scores for name, scores in evaluation["parts"].items()}
+    named |= {f"{name} baseline": scores for name, scores in evaluation["baselines"].items()}
+    columns = ("accuracy", "f1_macro", "roc_auc", "log_loss", "brier", "ece")
+    table = [{"model": name, **{column: scores[column] for column in columns}} for name, scores in named.items()]  # type: ignore[literal-required]
+    try:
+        create_markdown_artifact(page.with_suffix(".md").read_text(encoding="utf-8"), key="training-report", description=page.stem)
+        create_table_artifact(table, key="model-comparison", description=f"{page.stem}, {evaluation['model']['rows']:,} test rows")
+        create_link_artifact(page.resolve().as_uri(), link_text=f"Report of {page.stem}", key="report-page")
+    except Exception as error:  # the history may be lost, never the result
+        run_logger().warning("The report is at %s, but not in the Prefect UI: %s.", page, type(error).__name__)
+
+
+@task(task_run_name="report")
+def report(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, command: str, store: Store) -> ArtifactRef:
+    """Write the report and show it in the Prefect UI."""
+    result = report_artifact(model, evaluated, decided, command, store)
+    publish_to_prefect(result.ref, evaluated, store)
+    return prefect_state(result)

@@ -1,0 +1,102 @@
+"""Which column of an input holds the text, the label and the id: named by the caller, else found by usual names."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from tasks.errors import CallerError
+
+# Each line is a rank: the first rank with a hit decides, two hits within it are the caller's to decide.
+_TEXT_NAMES = (
+    ["review", "reviews", "reviewtext", "reviewbody", "text", "fulltext", "content", "comment", "comments", "body",
+     "feedback", "message", "tweet", "tweettext", "sentence", "document", "opinion", "verbatim"],
+)  # fmt: skip
+_LABEL_NAMES = (
+    ["sentiment", "sentiments", "label", "labels", "polarity", "airlinesentiment", "class", "target"],
+    ["rating", "ratings", "stars", "star", "starrating", "reviewrating", "score", "overall"],
+)
+_ID_NAMES = (
+    ["reviewid"],
+    ["id", "uid", "uuid", "guid", "rowid", "recordid", "ticketid", "tweetid", "commentid", "messageid", "feedbackid"],
+)
+
+
+def find_text_column(names: Sequence[str], asked: str | None = None) -> str:
+    """Return the column that holds the text, as `asked` or by its usual name (review, text, comment, ...).
+
+    Names match in any case and without regard to spaces and punctuation; failing that, the last part of a dotted
+    path (`user.text`) counts as its name.
+
+    Raises:
+        CallerError: There is no such column, or several are as likely; the message lists them and the option.
+    """
+    return _required(names, asked, _TEXT_NAMES, "text", "--text-column")
+
+
+def find_label_column(names: Sequence[str], asked: str | None = None) -> str:
+    """Return the column that holds the label; words (sentiment, label, ...) win over stars (rating, score, ...).
+
+    Raises:
+        CallerError: As `find_text_column`.
+    """
+    return _required(names, asked, _LABEL_NAMES, "label", "--label-column")
+
+
+def find_id_column(names: Sequence[str], asked: str | None = None) -> str | None:
+    """Return the column that holds the reviews' ids, or None if none is asked for and none has a usual name.
+
+    Raises:
+        CallerError: The column asked for is not there, or several are as likely.
+    """
+    return _find(names, asked, _ID_NAMES, "id", "--id-column")
+
+
+def is_usual_name(name: str) -> bool:
+    """Return whether a value would be a usual column name, and so is likelier a header than data."""
+    return any(_plain(name) in rank for ranks in (_TEXT_NAMES, _LABEL_NAMES, _ID_NAMES) for rank in ranks)
+
+
+def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str:
+    found = _find(names, asked, ranks, what, option)
+    if found is None:
+        raise CallerError(
+            f"No column looks like the {what}. The columns are: {_listed(names)}. "
+            f"Usual names are {', '.join(ranks[0][:4])}. Name it with {option}."
+        )
+    return found
+
+
+def _find(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str | None:
+    if asked is not None:
+        return _named(names, asked, option)
+    for reading in (_plain, _last_part):
+        for rank in ranks:
+            hits = [name for name in names if reading(name) in rank]
+            if len(hits) > 1:
+                raise CallerError(f"Several columns may be the {what}: {_listed(hits)}. Choose one with {option}.")
+            if hits:
+                return hits[0]
+    return None
+
+
+def _named(names: Sequence[str], asked: str, option: str) -> str:
+    if asked in names:
+        return asked
+    alike = [name for name in names if _plain(name) == _plain(asked)]
+    if len(alike) == 1:
+        return alike[0]
+    close = alike or get_close_matches(asked, names, n=3)
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Name one of them with {option}."
+    raise CallerError(f"{option} {asked!r} is not among the columns {_listed(names)}. {hint}")
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _last_part(name: str) -> str:
+    return _plain(name.rpartition(".")[2])
+
+
+def _listed(names: Sequence[str], most: int = 40) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name[:60]) for name in names[:most]) + more

@@ -1,0 +1,227 @@
+"""A file's bytes, decompressed as a stream: recognised by its first bytes, bounded, never unpacked to disk."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from tasks.errors import CallerError, DataError, MachineError
+
+# DEFLATE reaches 1032:1, bz2, xz and zst far more; people's text reaches 3:1 to 20:1. Ten times that is allowed,
+# and below 256 MiB anything is, for small files that repeat one row.
+MAX_RATIO = 200
+MAX_UNCHECKED_BYTES = 256 << 20
+
+# A smaller file is decompressed once ahead, so that a bomb of short rows is found in seconds, before they are parsed.
+# A larger one can only be a bomb beyond a gigabyte, and is stopped on the way.
+_AHEAD_BYTES = 5 << 20
+_BUFFER_BYTES = 1 << 20
+_MAX_LAYERS = 3
+_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowInvalid)
+
+
+def open_decompressed(path: Path, member: str | None = None) -> io.BufferedReader:
+    """Open a file for reading its plain bytes, whatever it is compressed with (up to three layers deep).
+
+    Args:
+        path: A plain, gz (also of several members), zst, xz, bz2 or zip file.
+        member: Which file of a zip archive to read; may be left out if it holds only one.
+
+    Returns:
+        A buffered stream. Memory stays flat; closing it closes the file.
+
+    Raises:
+        CallerError: There is no such file or member, or the archive holds several and none is named.
+        DataError: Here or while reading: truncated, damaged, encrypted, or more than `MAX_RATIO` times its
+            compressed size once past `MAX_UNCHECKED_BYTES`.
+        MachineError: The disk fails or refuses.
+    """
+    where = place(path, member)
+    if is_archive(path):
+        stream, compressed_bytes = _open_member(path, member)
+    elif member is None:
+        stream = _buffered(_open_file(path), None, None, where)
+        compressed_bytes = path.stat().st_size
+    else:
+        raise CallerError(f"{path} is not a zip archive, so it has no member {member!r}.")
+    for _ in range(_MAX_LAYERS):
+        kind = compression_of(stream.peek(16)[:16])
+        if kind is None:
+            return stream
+        if kind == "zip":
+            stream.close()
+            raise DataError(f"{where} holds a zip archive inside. Unpack it and name the inner file.")
+        stream = _buffered(_decompressor(kind, stream), stream, compressed_bytes, where)
+    stream.close()
+    raise DataError(f"{where} is compressed more than {_MAX_LAYERS} times over. Unpack it first.")
+
+
+def check_unpacked_size(path: Path, member: str | None = None) -> None:
+    """Find a small decompression bomb, or a small damaged file, before any of it is used.
+
+    Raises:
+        CallerError, DataError, MachineError: As `open_decompressed`.
+    """
+    if compression_of_file(path) is not None and path.stat().st_size <= _AHEAD_BYTES:
+        with open_decompressed(path, member) as stream:
+            while stream.read(_BUFFER_BYTES):
+                pass
+
+
+def list_members(path: Path) -> tuple[str, ...]:
+    """Return the files of a zip archive in their order: each is a source of its own. Empty for any other file.
+
+    Folders and what macOS adds are left out; an Excel workbook is a zip, but one source.
+    """
+    if not is_archive(path):
+        return ()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is a damaged zip archive: {error}. Copy or export it again.") from error
+    return tuple(name for name in names if not name.startswith("__MACOSX/") and Path(name).name != ".DS_Store")
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a zip archive of sources, which a workbook is not."""
+    return compression_of_file(path) == "zip" and not is_workbook(path)
+
+
+def is_workbook(path: Path) -> bool:
+    """Return whether a file is an Excel workbook (.xlsx); false for a damaged one."""
+    if compression_of_file(path) != "zip":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "xl/workbook.xml" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def check_declared_size(path: Path) -> None:
+    """Refuse a zip-based file (a workbook) whose members claim to unpack to a bomb.
+
+    Raises:
+        DataError: The same limits as `open_decompressed`.
+    """
+    with zipfile.ZipFile(path) as archive:
+        _check_ratio(sum(info.file_size for info in archive.infolist()), path.stat().st_size, str(path))
+
+
+def compression_of(head: bytes) -> str | None:
+    """Return what a file's first 16 bytes say: gz, zst, xz, bz2, zip, or None for plain."""
+    if head.startswith(b"\x1f\x8b"):
+        return "gz"
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zst"
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return "xz"
+    if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
+        return "bz2"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    return None
+
+
+def compression_of_file(path: Path) -> str | None:
+    """Return the outermost compression of a file, or None."""
+    with _open_file(path) as file:
+        return compression_of(file.read(16))
+
+
+def place(path: Path, member: str | None) -> str:
+    """Return how messages call a file or a member of an archive."""
+    return str(path) if member is None else f"{path}:{member}"
+
+
+class _Bounded(io.RawIOBase):
+    """A raw stream that counts what it gives, stops a bomb, and turns a codec's errors into ours."""
+
+    def __init__(self, inner: IO[bytes], below: IO[bytes] | None, compressed_bytes: int | None, where: str) -> None:
+        self._inner = inner
+        self._below = below
+        self._compressed_bytes = compressed_bytes
+        self._where = where
+        self._total = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._inner.read(len(buffer))
+        except _DAMAGED as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise MachineError(f"Reading {self._where} failed: {error}.") from error
+            raise DataError(
+                f"{self._where} is truncated or damaged after {self._total:,} plain bytes ({error}). Copy or export it again."
+            ) from error
+        self._total += len(data)
+        if self._compressed_bytes is not None:
+            _check_ratio(self._total, self._compressed_bytes, self._where)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._inner.close()
+            if self._below is not None:
+                self._below.close()
+        super().close()
+
+
+def _check_ratio(plain_bytes: int, compressed_bytes: int, where: str) -> None:
+    if plain_bytes > MAX_UNCHECKED_BYTES and plain_bytes > MAX_RATIO * compressed_bytes:
+        raise DataError(
+            f"{where} unpacks to more than {MAX_RATIO} times its {compressed_bytes:,} bytes and over "
+            f"{MAX_UNCHECKED_BYTES >> 20} MiB, like a decompression bomb. If it is sound, unpack it first."
+        )
+
+
+def _buffered(inner: IO[bytes], below: IO[bytes] | None, compressed_bytes: int | None, where: str) -> io.BufferedReader:
+    return io.BufferedReader(_Bounded(inner, below, compressed_bytes, where), _BUFFER_BYTES)
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb", buffering=0)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise CallerError(f"{path} is {'a folder' if path.is_dir() else 'not there'}; a file was expected.") from error
+    except OSError as error:
+        raise MachineError(f"{path} cannot be opened: {error.strerror}.") from error
+
+
+def _open_member(path: Path, member: str | None) -> tuple[io.BufferedReader, int]:
+    members = list_members(path)
+    if member is None:
+        if not members:
+            raise DataError(f"{path} is an empty zip archive.")
+        if len(members) > 1:
+            raise CallerError(f"{path} holds {len(members)} files; name one of them: {', '.join(members[:5])}…")
+        member = members[0]
+    where = place(path, member)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(member)
+            return _buffered(archive.open(info), None, info.compress_size, where), info.compress_size
+    except KeyError as error:
+        raise CallerError(f"{path} holds no file {member!r}. It holds: {', '.join(members[:5])}.") from error
+    except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise DataError(f"{where} cannot be unpacked here: {error}. Unpack it first.") from error
+
+
+def _decompressor(kind: str, stream: io.BufferedReader) -> IO[bytes]:
+    if kind == "gz":
+        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+    if kind == "xz":
+        return lzma.LZMAFile(stream)
+    if kind == "bz2":
+        return bz2.BZ2File(stream)
+    return pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")  # type: ignore[no-any-return]

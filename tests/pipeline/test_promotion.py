@@ -1,0 +1,285 @@
+"""Who becomes champion: the first, then only who is as good on rows that neither was trained on; and how that is undone."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from conftest import Command
+
+from tasks.errors import CallerError, MachineError
+from tasks.fingerprint import sha256_of_file
+from tasks.model import bundle
+from tasks.model.registry import champion, history, models_folder, promote_model, roll_back
+from tasks.store import Store
+from test_training_flow import plain
+
+WORSE = {"model__learning_rate": 1e-9, "linear": None}  # a network that has learnt nothing, alone
+
+
+def champion_id(root: Path) -> str:
+    found = champion(Store(root))
+    assert found is not None
+    return found.model_id
+
+
+def verdict_of(root: Path, model_id: str) -> dict[str, Any]:
+    verdicts = [json.loads(path.read_text(encoding="utf-8")) for path in (root / "promote").glob("*.verdict.json")]
+    (verdict,) = (verdict for verdict in verdicts if verdict["model_id"] == model_id)
+    return dict(verdict)
+
+
+@pytest.fixture(scope="module")
+def refused(trained: tiny.Trained, tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
+    """The tiny run's folder after a worse model was trained in it."""
+    root = shutil.copytree(trained.root, tmp_path_factory.mktemp("refused") / "artifacts")
+    return tiny.Trained(root, trained.reviews, tiny.train(root, trained.reviews, **WORSE))
+
+
+@pytest.fixture
+def rivals(refused: tiny.Trained, tmp_path: Path) -> Path:
+    """A copy of the folder with a champion and a refused model."""
+    return Path(shutil.copytree(refused.root, tmp_path / "rivals"))
+
+
+@pytest.fixture
+def sealed(trained: tiny.Trained, tmp_path: Path) -> Path:
+    """A copy of a bundle, to be tampered with."""
+    return Path(shutil.copytree(trained.bundle, tmp_path / trained.bundle.name))
+
+
+def test_worse_model_is_refused(trained: tiny.Trained, refused: tiny.Trained) -> None:
+    """A worse model is kept but not promoted; the run completes and tells by how much it is worse, on how many rows, how surely."""
+    summary = refused.summary
+
+    assert summary["status"] == "refused"
+    assert champion_id(refused.root) == trained.summary["model_id"] != summary["model_id"]
+    assert summary["test"]["accuracy"] < trained.summary["test"]["accuracy"]
+    assert "95 % interval" in summary["reason"]
+    assert f"on {summary['test']['rows']} test rows" in summary["reason"]
+    assert len(history(Store(refused.root))) == 1
+    bundle.load_bundle(refused.bundle)
+    assert "was not promoted" in Path(summary["report"]).read_text(encoding="utf-8")
+
+
+def test_comparison_is_of_the_same_rows(trained: tiny.Trained, refused: tiny.Trained) -> None:
+    """The difference that decided is that of the two models' accuracies on the same test rows."""
+    verdict = verdict_of(refused.root, refused.summary["model_id"])
+
+    difference = refused.summary["test"]["accuracy"] - trained.summary["test"]["accuracy"]
+    assert verdict["comparison"]["difference"] == pytest.approx(difference)
+    assert verdict["comparison"]["rows"] == trained.summary["test"]["rows"]
+    assert verdict["champion_id"] == trained.summary["model_id"]
+    assert verdict["rows_seen"] == 0
+
+
+def test_refused_again_is_unchanged(refused: tiny.Trained, rivals: Path) -> None:
+    """The refused run again is all cached and leaves the champion alone."""
+    again = tiny.train(rivals, refused.reviews, **WORSE)
+
+    assert again["status"] == "unchanged"
+    assert tiny.steps_that_ran(again) == []
+    assert champion_id(rivals) == champion_id(refused.root)
+
+
+def test_forced_with_a_reason(refused: tiny.Trained, rivals: Path) -> None:
+    """A forced promotion moves the champion whatever the comparison says, and the reason stands in the history."""
+    before = champion_id(rivals)
+
+    forced = tiny.train(rivals, refused.reviews, force_promote="a trial in Leeds", **WORSE)
+
+    entry = history(Store(rivals))[-1]
+    assert forced["status"] == "promoted"
+    assert champion_id(rivals) == refused.summary["model_id"]
+    assert (entry.replaced, entry.reason) == (before, "forced: a trial in Leeds")
+    assert tiny.steps_that_ran(forced) == ["promote", "report"]
+
+
+def test_rollback_lasts(refused: tiny.Trained, rivals: Path, sentiment: Callable[..., Command]) -> None:
+    """After a rollback the former champion is back, the history tells why, and the very same run does not undo it."""
+    first = champion_id(rivals)
+    promoted = sentiment("models", "promote", refused.summary["model_id"], "--reason", "a trial", "--artifacts", rivals)
+    better = tiny.train(rivals, refused.reviews)
+    undone = sentiment("models", "rollback", "--reason", "numbers in Leeds", "--artifacts", rivals)
+
+    again = tiny.train(rivals, refused.reviews)
+
+    assert promoted.summary == {"command": "models promote", "model_id": refused.summary["model_id"], "replaced": first}
+    assert (better["status"], better["model_id"]) == ("promoted", first)
+    assert undone.summary["model_id"] == refused.summary["model_id"] == champion_id(rivals)
+    assert again["status"] == "unchanged"
+    assert [entry.reason for entry in history(Store(rivals))][-1] == "numbers in Leeds"
+
+
+def test_forcing_undoes_a_rollback(refused: tiny.Trained, rivals: Path) -> None:
+    """Whoever forces a promotion gets it, also for the second time with the same words."""
+    store = Store(rivals)
+    tiny.train(rivals, refused.reviews, force_promote="a trial", **WORSE)
+    roll_back(store, "enough")
+
+    again = tiny.train(rivals, refused.reviews, force_promote="a trial", **WORSE)
+
+    assert again["status"] == "promoted"
+    assert champion_id(rivals) == refused.summary["model_id"]
+
+
+def test_promotion_cut_short_is_finished(trained: tiny.Trained, artifacts: Path) -> None:
+    """If a run died between the history's line and the swap of `champion.json`, the same run again promotes."""
+    (artifacts / "models" / "champion.json").unlink()
+
+    again = tiny.train(artifacts, trained.reviews)
+
+    assert again["status"] == "promoted"
+    assert champion_id(artifacts) == trained.summary["model_id"]
+
+
+def test_sample_never_outranks_real(trained: tiny.Trained, artifacts: Path, tmp_path: Path) -> None:
+    """A model of generated reviews is refused beside one of real reviews, and replaced by it; both say so."""
+    on_sample = tiny.train(artifacts, "sample", ingest__sample__rows=400)
+    only_sample = tmp_path / "sample"
+    for step in ("ingest", "clean", "tokenize", "split", "train", "evaluate", "models"):
+        shutil.copytree(artifacts / step, only_sample / step)
+    (only_sample / "models" / "champion.json").unlink()
+    promote_model(Store(only_sample), on_sample["model_id"], "the first")
+
+    on_real = tiny.train(only_sample, trained.reviews)
+
+    assert on_sample["sample"] and not on_real["sample"]
+    assert on_sample["status"] == "refused"
+    assert "generated sample" in on_sample["reason"]
+    assert champion_id(artifacts) == trained.summary["model_id"]
+    assert "generated sample" in Path(on_sample["report"]).read_text(encoding="utf-8")
+    assert "enerated sample" in (Path(on_sample["bundle"]) / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert on_real["status"] == "promoted"
+    assert "generated sample" in on_real["reason"]
+    assert champion_id(only_sample) == trained.summary["model_id"]
+
+
+def declared_rows(trained: tiny.Trained, num_seen: int, num_new: int) -> Iterator[list[str]]:
+    """Yield reviews with a split of their own, whose test rows are `num_seen` training rows of the tiny run and `num_new` new ones."""
+    (path,) = (path for path in (trained.root / "split").glob("*.parquet") if "left_out" not in path.name)
+    split = pq.read_table(path, columns=["review", "split"])
+    seen = {plain(row["review"]) for row in split.to_pylist() if row["split"] == "train"}
+    rows = [tiny.write_row(number) for number in range(400)]
+    for row in [row for row in rows if plain(row[1]) in seen][:num_seen]:
+        yield [*row, "test"]
+    for number in range(1000, 1000 + num_new):
+        yield [*tiny.write_row(number), "test"]
+    for number in range(2000, 2300):
+        yield [*tiny.write_row(number), "train"]
+
+
+def test_rows_the_champion_was_trained_on_are_left_out(trained: tiny.Trained, artifacts: Path, tmp_path: Path) -> None:
+    """Test rows of a declared split that the champion was trained on take no part in the comparison, and are counted."""
+    reviews = tiny.write_reviews(tmp_path / "declared.csv", declared_rows(trained, 25, 40), [*tiny.COLUMNS, "split"])
+
+    summary = tiny.train(artifacts, reviews)
+
+    verdict = verdict_of(artifacts, summary["model_id"])
+    assert summary["test"]["rows"] == 65
+    assert (verdict["rows_seen"], verdict["comparison"]["rows"]) == (25, 40)
+    assert "25 rows that the champion was trained on were left out" in summary["reason"]
+
+
+def test_no_fair_rows_no_promotion(trained: tiny.Trained, artifacts: Path, tmp_path: Path) -> None:
+    """Where the champion was trained on every test row, nothing fair is left to compare and the champion stays."""
+    reviews = tiny.write_reviews(tmp_path / "declared.csv", declared_rows(trained, 40, 0), [*tiny.COLUMNS, "split"])
+
+    summary = tiny.train(artifacts, reviews)
+
+    assert summary["status"] == "refused"
+    assert "no fair comparison" in summary["reason"]
+    assert champion_id(artifacts) == trained.summary["model_id"]
+
+
+def test_damaged_champion_decides_nothing(trained: tiny.Trained, rivals: Path, refused: tiny.Trained, tmp_path: Path) -> None:
+    """A champion that cannot be opened is an error with its remedy, no verdict; once it is mended the same run decides."""
+    weights = models_folder(Store(rivals)) / trained.summary["model_id"] / "weights.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1])
+    for verdict in (rivals / "promote").iterdir():
+        verdict.unlink()
+
+    with pytest.raises(MachineError, match=r"weights\.safetensors.*--force-promote"):
+        tiny.train(rivals, refused.reviews, **WORSE)
+    weights.write_bytes(kept)
+    assert tiny.train(rivals, refused.reviews, **WORSE)["status"] == "refused"
+
+
+def test_promoting_what_is_not_there(trained: tiny.Trained, artifacts: Path, sentiment: Callable[..., Command]) -> None:
+    """Promoting an unknown model or rolling back the first one is the caller's mistake, told with what there is; nothing moves."""
+    unknown = sentiment("models", "promote", "m-nothing", "--reason", "x", "--artifacts", artifacts)
+    nowhere = sentiment("models", "rollback", "--reason", "x", "--artifacts", artifacts)
+
+    assert (unknown.exit_code, nowhere.exit_code) == (2, 2)
+    assert trained.summary["model_id"] in unknown.stderr
+    assert "no earlier champion" in nowhere.stderr
+    assert len(history(Store(artifacts))) == 1
+
+
+def test_models_are_listed(refused: tiny.Trained, sentiment: Callable[..., Command]) -> None:
+    """`models list` shows every model with its accuracy and rows, and marks the one champion; `models show` prints a card."""
+    listed = sentiment("models", "list", "--artifacts", refused.root)
+    shown = sentiment("models", "show", refused.summary["model_id"], "--artifacts", refused.root)
+
+    entries = {entry["model_id"]: entry for entry in listed.summary["models"]}
+    assert [model_id for model_id, entry in entries.items() if entry["champion"]] == [champion_id(refused.root)]
+    assert entries[refused.summary["model_id"]]["accuracy"] == refused.summary["test"]["accuracy"]
+    assert {entry["rows"] for entry in entries.values()} == {refused.summary["test"]["rows"]}
+    assert shown.summary["card"].startswith("# Model card")
+
+
+def reseal(folder: Path) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    for name, entry in manifest["files"].items():
+        entry.update(sha256=sha256_of_file(folder / name), size=(folder / name).stat().st_size)
+    (folder / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", ["changed", "added", "missing"])
+def test_tampered_bundle_is_refused_unread(sealed: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle with a file changed, added or missing is refused by that file's name before any file of it is parsed."""
+    if change == "changed":
+        (sealed / "settings.json").write_bytes((sealed / "settings.json").read_bytes().replace(b"quick", b"quack"))
+    elif change == "added":
+        (sealed / "settings.py").write_text("print('hello')", encoding="utf-8")
+    else:
+        (sealed / "settings.json").unlink()
+    monkeypatch.setattr(bundle, "load_core", lambda folder: pytest.fail("a file was parsed"))
+
+    with pytest.raises(MachineError, match=r"settings\.(json|py)"):
+        bundle.load_bundle(sealed)
+
+
+def test_golden_scores_must_be_reproduced(sealed: Path) -> None:
+    """Weights that do not give the probe texts their scores are refused, even where every digest fits."""
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(sealed / "weights.safetensors")
+    weights["linear/bias"] = weights["linear/bias"] + np.float32(0.5)
+    save_file(weights, sealed / "weights.safetensors")
+    reseal(sealed)
+
+    with pytest.raises(MachineError, match="probe texts"):
+        bundle.load_bundle(sealed)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "weights.safetensors", "vocabulary.json", "training.json", "golden.json"])
+def test_sealed_nonsense_is_refused(sealed: Path, name: str) -> None:
+    """A sealed file that this version cannot read is a clear error, not a traceback."""
+    (sealed / name).write_text("{}", encoding="utf-8")
+    reseal(sealed)
+
+    with pytest.raises(MachineError, match="cannot|not one that this version can open"):
+        bundle.load_bundle(sealed)
+
+
+def test_no_such_bundle(tmp_path: Path) -> None:
+    """A model that is not there is the caller's mistake, told with the command that lists those that are."""
+    with pytest.raises(CallerError, match=r"m-none.*models list"):
+        bundle.load_bundle(tmp_path / "m-none")

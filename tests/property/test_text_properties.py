@@ -1,0 +1,108 @@
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tasks.reviews.readers import ReaderSettings, read_batches
+from tasks.reviews.sample import SampleSettings, generate_reviews
+from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
+from tasks.reviews.text import clean_text, clean_tutorial_text, text_hashes, tokenize_text, tokenize_tutorial_text
+
+QUICK = settings(max_examples=50, deadline=None)
+PLANE = [chr(code) for code in range(0x10000) if not 0xD800 <= code < 0xE000]
+
+# What cleaning treats specially, so that chance puts it side by side.
+TRICKY = st.sampled_from([*"aZ 'é’_<>/!?.8-\n\u00a0\u0301\u0345İıßſΣςK½²٣ǅ", "<br />", "<i", " not "])
+TEXTS = st.lists(st.one_of(st.text(max_size=40), st.lists(TRICKY, max_size=20).map("".join)), max_size=8)
+
+
+def _article_text(review: str, stop_words: frozenset[str]) -> str:
+    """The article's `preprocess_text`, written anew."""
+    text = re.sub(r"\W", " ", review)
+    text = re.sub(r"\d", " ", text)
+    text = text.lower()
+    return " ".join([word for word in text.split() if word not in stop_words])
+
+
+def _assert_equals_article(reviews: list[str], stop_words: tuple[str, ...]) -> None:
+    stops = frozenset(stop_words)
+    cleaned = clean_tutorial_text(pa.array(reviews, pa.string()), stop_words).to_pylist()
+    assert cleaned == [_article_text(review, stops) for review in reviews]
+
+
+@pytest.mark.parametrize("context", ["{0}", "Ab{0}C{0}", "ΑΣ{0} 1{0}2 not{0}", "<br />{0}'"])
+def test_tutorial_cleaning_is_the_articles_on_every_character(context: str) -> None:
+    """Every character of the Basic Multilingual Plane, alone and among others, comes out as the article's Python has it."""
+    _assert_equals_article([context.format(character) for character in PLANE], ("not", "c", "ab"))
+
+
+@QUICK
+@given(TEXTS, st.lists(st.sampled_from(["a", "i", "ss", "not", "é", "z"])))
+def test_tutorial_cleaning_is_the_articles_on_any_text(reviews: list[str], stop_words: list[str]) -> None:
+    """Whatever is written, in whatever script, with whatever stop words."""
+    _assert_equals_article(reviews, tuple(stop_words))
+
+
+def test_tutorial_cleaning_is_the_articles_on_generated_reviews() -> None:
+    """Thousands of generated reviews, NLTK's stop words."""
+    for batch in generate_reviews(SampleSettings(rows=5000)):
+        _assert_equals_article(batch.columns["review"].to_pylist(), ENGLISH_STOP_WORDS)
+
+
+def test_tutorial_cleaning_is_the_articles_on_real_reviews(real_reviews: Path) -> None:
+    """Real reviews, with their tags, accents and stray bytes."""
+    batch = next(read_batches(real_reviews, "imdb", ReaderSettings()))
+    _assert_equals_article(batch.columns["review"].to_pylist(), ENGLISH_STOP_WORDS)
+
+
+@QUICK
+@given(TEXTS)
+@example(["a'_b _'c '' ''a 'b' c'<br>d"])
+def test_default_cleaning_is_idempotent(reviews: list[str]) -> None:
+    """Cleaned text is clean: cleaning it again changes nothing."""
+    cleaned = clean_text(pa.array(reviews, pa.string()))
+    assert clean_text(cleaned).to_pylist() == cleaned.to_pylist()
+
+
+def test_default_cleaning_is_idempotent_on_every_character() -> None:
+    """So it is for every character of the Basic Multilingual Plane, inside and beside words."""
+    for context in ("{0}", "a{0}b", "A'{0}B {0}'x"):
+        cleaned = clean_text(pa.array([context.format(character) for character in PLANE]))
+        assert clean_text(cleaned).equals(cleaned)
+
+
+@QUICK
+@given(TEXTS, TEXTS)
+def test_a_review_reads_the_same_among_any_others(some: list[str], others: list[str]) -> None:
+    """No review's text, tokens or hash depends on its neighbours in the batch."""
+
+    def read(reviews: list[str]) -> list[tuple[object, ...]]:
+        rows = pa.array(reviews, pa.string())
+        tutorial = clean_tutorial_text(rows, ("a", "not"))
+        columns = (clean_text(rows), tutorial, tokenize_tutorial_text(tutorial), text_hashes(rows))
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    assert read(some + others) == read(some) + read(others)
+
+
+@QUICK
+@given(TEXTS)
+def test_tokens_are_the_words_of_the_text(reviews: list[str]) -> None:
+    """Tokens joined by spaces are the text again; none is empty or holds a space."""
+    cleaned = clean_text(pa.array(reviews, pa.string()))
+    tokens = tokenize_text(cleaned).to_pylist()
+    assert [" ".join(words) for words in tokens] == cleaned.to_pylist()
+    assert all(word and not re.search(r"\s", word) for words in tokens for word in words)
+
+
+@QUICK
+@given(st.lists(st.from_regex(r"[a-z0-9]{1,6}", fullmatch=True), min_size=1, max_size=8), st.data())
+def test_a_hash_is_blind_to_what_stands_between_the_words(words: list[str], data: st.DataObject) -> None:
+    """However the same words are cased and separated, by marks, tags or spaces, the hash is theirs."""
+    gap = st.lists(st.sampled_from([*" \n.,!?'-_(\u00a0…", "<br />", "</p>", "<a href='x'>"]), min_size=1, max_size=4).map("".join)
+    cased = [data.draw(st.sampled_from([word, word.upper()])) for word in words]
+    written = data.draw(gap) + "".join(word + data.draw(gap) for word in cased)
+    assert text_hashes(pa.array([written]))[0] == text_hashes(pa.array([" ".join(words)]))[0]
