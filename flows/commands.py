@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import CallerError, MachineError
+from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.store import Store
 
-_PROJECT = Path(__file__).parents[1]
+_OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
 _RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
 Outcome = tuple[dict[str, Any], int]
 
@@ -190,15 +190,17 @@ def _run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         summary = call()
-    except (PrefectException, HTTPError) as error:
+    except PipelineError:
+        raise
+    except (PrefectException, HTTPError, RuntimeError) as error:
+        if type(error) is RuntimeError and "ephemeral" in str(error).lower():
+            raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
+        if type(error) is RuntimeError and "Failed to reach API" not in str(error):
+            raise
         raise MachineError(
             f"Prefect did not answer ({type(error).__name__}). Finished steps are kept; unset PREFECT_API_URL to use a "
             "temporary server, or start yours, and run again."
         ) from error
-    except RuntimeError as error:
-        if "ephemeral" not in str(error).lower():
-            raise
-        raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
     return {**summary, "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -208,7 +210,7 @@ class _StepLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "step"):
             print(record.getMessage(), file=sys.stderr, flush=True)
-        elif record.levelno >= logging.WARNING and Path(record.pathname).is_relative_to(_PROJECT):
+        elif record.levelno >= logging.WARNING and any(Path(record.pathname).is_relative_to(folder) for folder in _OWN_CODE):
             print(f"{'':<9} {record.getMessage()}", file=sys.stderr, flush=True)
 
 

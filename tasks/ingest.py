@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tasks.errors import CallerError, DataError
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.batches import Batch, RefusedRow
-from tasks.reviews.columns import find_id_column, find_label_column, find_text_column
+from tasks.reviews.columns import find_id_column, find_label_column, find_text_column, text_of
 from tasks.reviews.labels import LabelSettings, Scale, detect_scale, holds_numbers, map_labels, show_label
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
@@ -200,7 +200,7 @@ def _label_batch(
         text_column = find_text_column(names, settings.text_column)
         label_column = find_label_column(names, settings.label_column)
         id_column = find_id_column(names, settings.id_column)
-    reviews = columns[text_column].cast(pa.string())
+    reviews = text_of(columns, text_column)
     mapped = map_labels(columns[label_column], settings.labels, scale)
 
     dropped = mapped.dropped.to_numpy(zero_copy_only=False)

@@ -17,7 +17,7 @@ from tasks.model.registry import models_folder
 from tasks.outcome import log_step, run_logger
 from tasks.progress import row_progress
 from tasks.reviews.batches import Batch
-from tasks.reviews.columns import find_text_column
+from tasks.reviews.columns import find_text_column, text_of
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sources import FileSource
 from tasks.schemas import kept_names
@@ -97,7 +97,7 @@ def score_batch(batch: Batch, source: str, model: SentimentModel, settings: Scor
     """Return the batch's own columns, then `ADDED_COLUMNS`; a column of such a name is kept as `input_<name>`."""
     columns = batch.columns
     text_column = find_text_column(columns.schema.names, settings.text_column)
-    scores = model.score_reviews(columns[text_column])
+    scores = model.score_reviews(text_of(columns, text_column))
     unscored = pa.array(np.isin(scores.status, ("empty", "unknown_words")))
     probability = pa.array(scores.p_positive, pa.float32())
     added = {

@@ -83,6 +83,8 @@ class TableWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self.close()
+        elif self._writer is not None:
+            self._writer.is_open = False  # else its destructor would end the file, and complain that it is closed
 
 
 class CsvWriter:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from tasks.model import bundle
 from tasks.model.decision import Decision, DecisionSettings, fit_decision
-from tasks.model.linear import LinearSettings, fit_linear
+from tasks.model.linear import LinearSettings, fit_linear_out_of_fold
 from tasks.model.lstm import LstmSettings
 from tasks.model.lstm_training import fit_lstm
 from tasks.model.profile import profile_text
@@ -93,9 +93,9 @@ def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store
     training, validation = read_rows(path, "train", vocabulary), read_rows(path, "validation", vocabulary)
     log_step("train", f"vocabulary of {len(vocabulary.tokens):,} words from {len(training.sentiment):,} training rows")
 
-    linear = None
+    linear = teacher = None
     if settings.linear is not None:
-        linear = fit_linear(training.ids, training.sentiment, settings.linear, settings.seed)
+        linear, teacher = fit_linear_out_of_fold(training.ids, training.sentiment, settings.linear, settings.seed)
         log_step("train", "n-gram part fitted")
     with row_progress("train", settings.model.epochs, "epochs") as advance:
         watch = _EpochWatch(settings.model.epochs, advance)
@@ -107,6 +107,7 @@ def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store
             settings.model,
             settings.seed,
             on_epoch=watch,
+            teacher=teacher,
         )
 
     trained_on = _trained_on(path, rows, settings)

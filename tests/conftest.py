@@ -39,6 +39,14 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def prefect_address(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which another process uses the tests' own Prefect server."""
+    from prefect.settings import PREFECT_API_URL
+
+    return {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect_home"))}
+
+
+@pytest.fixture(scope="session")
 def real_reviews() -> Path:
     """The 50,000 real reviews, where they are present."""
     path = SHARED_DATA / "imdb.csv.gz"

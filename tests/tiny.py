@@ -2,12 +2,15 @@
 
 import csv
 import hashlib
+import json
 import random
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PROJECT = Path(__file__).parents[1]
 SETTINGS: dict[str, Any] = {
     "linear.hash_bits": 12,
     "model.epochs": 1,
@@ -99,3 +102,17 @@ def digests(root: Path) -> dict[str, str]:
 def files_of(root: Path) -> Iterator[Path]:
     """Yield every file of a folder, however deep."""
     return (path for path in sorted(root.rglob("*")) if path.is_file())
+
+
+def plain(review: str) -> str:
+    """Return the words of a review by the simplest of rules: no tags, no symbols, no case."""
+    return " ".join(re.findall(r"[a-z0-9]+", re.sub("<[^>]*>", " ", review.lower())))
+
+
+def reseal(bundle: Path) -> None:
+    """Write the digests of a bundle's files, as they are now, into its `bundle.json`."""
+    manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    for name, entry in manifest["files"].items():
+        data = (bundle / name).read_bytes()
+        entry.update(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    (bundle / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")

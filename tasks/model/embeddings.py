@@ -3,6 +3,8 @@
 Source: Levy & Goldberg (2014), "Neural word embedding as implicit matrix factorization"; Halko et al. (2011) for the decomposition.
 """
 
+from typing import Any
+
 import numpy as np
 
 from tasks.model.vocabulary import TokenIds
@@ -38,7 +40,7 @@ def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int) -> np.nd
     return np.divide(vectors * np.float32(np.sqrt(size)), lengths, out=np.zeros_like(vectors), where=lengths > 1e-8)
 
 
-def _cooccurrences(ids: TokenIds, num_words: int):  # type: ignore[no-untyped-def]  # scipy has no types
+def _cooccurrences(ids: TokenIds, num_words: int) -> Any:
     """Return how often each two words stand within `WINDOW` of each other, nearer pairs counting more (1 / distance); symmetric."""
     from scipy.sparse import coo_matrix, csr_matrix
 
@@ -53,7 +55,7 @@ def _cooccurrences(ids: TokenIds, num_words: int):  # type: ignore[no-untyped-de
     return (counts + counts.T).tocsr()
 
 
-def _positive_pmi(counts):  # type: ignore[no-untyped-def]
+def _positive_pmi(counts: Any) -> Any:
     totals = np.asarray(counts.sum(axis=1)).ravel()
     # Contexts are smoothed (Levy et al. 2015): without it rare words look too closely related.
     contexts = totals**0.75

@@ -22,8 +22,8 @@ class LinearSettings(BaseModel, frozen=True, extra="forbid"):
 
     max_ngram: int = Field(3, ge=1, le=3, description="longest n-gram, in words")
     hash_bits: int = Field(22, ge=10, le=26, description="n-grams share 2 ** hash_bits weights")
-    smoothing: float = Field(1.0, gt=0, description="added to every n-gram count in the naive Bayes ratio")
-    inverse_regularisation: float = Field(0.03, gt=0, description="the linear classifier's C; smaller is smoother")
+    smoothing: float = Field(3.0, gt=0, description="added to every n-gram count in the naive Bayes ratio")
+    inverse_regularisation: float = Field(0.01, gt=0, description="the linear classifier's C; smaller is smoother")
     folds: int = Field(4, ge=2, description="folds for the log-odds that no row had a part in")
 
 

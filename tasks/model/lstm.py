@@ -36,7 +36,7 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
         ge=10,
         description="the most frequent words have vectors of their own; the rest share the unknown word's",
     )
-    sequence_length: int = Field(448, ge=1, description="tokens of a review that are read; the rest is cut off")
+    sequence_length: int = Field(1024, ge=1, description="tokens of a review that are read; the rest is cut off")
     chunk_length: int = Field(64, ge=4, description="tokens of a chunk (default network)")
     stride: int = Field(4, ge=1, description="tokens joined into one step of the LSTM (default network)")
     embedding_size: int = Field(100, ge=1, description="length of a word vector")
@@ -44,18 +44,18 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     pretrained: bool = Field(True, description="start word vectors from the training text's co-occurrences (default network)")
     filters: int = Field(128, ge=1, description="outputs of the strided convolution (default network)")
     units: int = Field(96, ge=1, description="units of the LSTM, each way")
-    word_dropout: float = Field(0.2, ge=0, lt=1, description="share of words replaced by the unknown word in training (default network)")
+    word_dropout: float = Field(0.3, ge=0, lt=1, description="share of words replaced by the unknown word in training (default network)")
     embedding_dropout: float = Field(0.4, ge=0, lt=1, description="share of vector entries dropped in training (default network)")
     output_dropout: float = Field(0.5, ge=0, lt=1, description="share of pooled features dropped in training (default network)")
     soft_labels: float = Field(
         0.5, ge=0, le=1, description="weight of a teacher's probability in a training label, where there is a teacher (default network)"
     )
-    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size at the start")
+    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size at the start")
     decay: bool = Field(True, description="let the learning rate fall to zero along a cosine (default network)")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a gradient (default network)")
     batch_size: int = Field(64, ge=1, description="reviews of one training step")
-    epochs: int = Field(2, ge=1, description="times the training rows are gone through, at most")
-    patience: int = Field(1, ge=0, description="epochs without a better validation loss before training stops; 0 never stops early")
+    epochs: int = Field(3, ge=1, description="times the training rows are gone through, at most")
+    patience: int = Field(2, ge=0, description="epochs without a better validation loss before training stops; 0 never stops early")
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "LstmSettings":
@@ -132,7 +132,7 @@ def pair_buckets(words: np.ndarray, followers: np.ndarray, num_buckets: int) -> 
     """Hash each word with its follower into 1 … num_buckets - 1; 0 where either is padding. int32, same shape."""
     if not num_buckets:
         return np.zeros(words.shape, np.int32)
-    mixed = words.astype(np.int64) * _PAIR_MULTIPLIER + followers * _PAIR_OFFSET
+    mixed: np.ndarray = words.astype(np.int64) * _PAIR_MULTIPLIER + followers * _PAIR_OFFSET
     mixed = (mixed ^ (mixed >> 15)) * np.int64(2_246_822_519)
     bucket = (mixed ^ (mixed >> 13)) % (num_buckets - 1) + 1
     return np.where((words == PADDING) | (followers == PADDING), 0, bucket).astype(np.int32)
@@ -154,8 +154,8 @@ def build_network(settings: LstmSettings) -> "keras.Model":
     """Build the network, with fresh weights.
 
     Returns:
-        *tutorial*: int32 (batch, sequence_length) → probability (batch, 1). *default*: words and pairs, int32 (chunks, chunk_length), review
-        int32 (chunks,) and num_reviews int32 (1,) → log-odds (num_reviews,).
+        *tutorial*: int32 (batch, sequence_length) → probability (batch, 1). *default*: words and pairs, int32 (chunks, chunk_length),
+        review int32 (chunks,) and num_reviews int32 (1,) → log-odds (num_reviews,).
     """
     import_tensorflow()
     import keras
@@ -196,7 +196,7 @@ def build_network(settings: LstmSettings) -> "keras.Model":
 
 def network_weights(network: "keras.Model") -> dict[str, np.ndarray]:
     """Return a copy of a network's weights, float32 arrays by layer and variable name."""
-    return {variable.path: np.array(variable.value, np.float32) for variable in network.trainable_variables}
+    return {variable.path: np.array(variable.numpy(), np.float32) for variable in network.trainable_variables}
 
 
 class LstmScorer:

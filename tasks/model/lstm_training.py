@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.errors import CallerError
 from tasks.model.embeddings import fit_embeddings
 from tasks.model.lstm import (
     Chunks,
@@ -21,7 +22,7 @@ from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
-_VECTOR_SCALE = 0.15  # of pretrained vectors, whose mean squared entry is 1: large enough to outlast the first steps of training
+_VECTOR_SCALE = 0.2  # of pretrained vectors, whose mean squared entry is 1: large enough to outlast the first steps of training
 
 
 def fit_lstm(
@@ -57,6 +58,12 @@ def fit_lstm(
     keras.utils.set_random_seed(seed)
     network = build_network(settings)
     if settings.network == "tutorial":
+        largest = int(max(training.values.max(initial=0), validation.values.max(initial=0)))
+        if largest >= settings.num_words:
+            raise CallerError(
+                f"The vocabulary gives ids up to {largest}, the tutorial network has vectors for {settings.num_words}. "
+                "Set model.num_words to vocabulary.num_words."
+            )
         train_epoch, measure = _article_epochs(network, training, y_training, validation, y_validation, settings)
     else:
         if teacher is not None:

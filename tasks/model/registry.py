@@ -77,11 +77,10 @@ def promote_model(store: Store, model_id: str, reason: str) -> Promotion:
     if not bundle.is_file():
         known = ", ".join(list_models(store)) or "none yet"
         raise CallerError(f"No model {model_id!r} in {models_folder(store)}. Known models: {known}.")
-    before = champion(store)
     entry = Promotion(
         model_id,
         sha256_of_file(bundle),
-        before.model_id if before else None,
+        _predecessor(store, model_id),
         datetime.now(UTC).isoformat(timespec="seconds"),
         _user_name(),
         reason,
@@ -126,6 +125,17 @@ def was_undone(store: Store, model_id: str, reason: str) -> bool:
 def list_models(store: Store) -> list[str]:
     """Return the ids of the sealed models, sorted."""
     return sorted(place.parent.name for place in models_folder(store).glob("*/bundle.json"))
+
+
+def _predecessor(store: Store, model_id: str) -> str | None:
+    """Return whose place a model takes: the champion's, or if it is the champion itself, the one that was there before."""
+    try:
+        before = champion(store)
+    except MachineError:  # promoting is the remedy for a damaged champion.json
+        return None
+    if before is not None and before.model_id == model_id:
+        return before.replaced
+    return before.model_id if before else None
 
 
 def _user_name() -> str:

@@ -17,7 +17,9 @@ class StackWeights:
 
 
 def fit_stack(logits: Mapping[str, np.ndarray], y: np.ndarray) -> StackWeights:
-    """Fit a weight for every part by logistic regression, which calibrates the sum as well; no weight is negative. A part alone stays as it is.
+    """Fit a weight for every part by logistic regression, which calibrates the sum as well.
+
+    No weight is negative. A part alone stays as it is.
 
     Args:
         logits: float, shape (num_rows,) for each part, of validation rows.

@@ -99,10 +99,8 @@ class Vocabulary:
         offsets = tokens.offsets.to_numpy().astype(np.int64)
         words = tokens.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
         offsets = offsets - offsets[0]
-        if pa.types.is_dictionary(words.type):
-            values = self._ids(words.dictionary)[words.indices.to_numpy()]
-        else:
-            values = self._ids(words)
+        encoded = pa.types.is_dictionary(words.type)
+        values = self._ids(words.dictionary)[words.indices.to_numpy()] if encoded else self._ids(words)
         if self.unknown == "oov":
             return TokenIds(values, offsets)
         known = values >= 0

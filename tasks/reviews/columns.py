@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from tasks.errors import CallerError
+import pyarrow as pa
+
+from tasks.errors import CallerError, DataError
 
 # Each line is a rank: the first rank with a hit decides, two hits within it are the caller's to decide.
 _TEXT_NAMES = (
@@ -48,6 +50,21 @@ def find_id_column(names: Sequence[str], asked: str | None = None) -> str | None
         CallerError: The column asked for is not there, or several are as likely.
     """
     return _find(names, asked, _ID_NAMES, "id", "--id-column")
+
+
+def text_of(columns: pa.RecordBatch, name: str) -> pa.StringArray:
+    """Return a column as text, shape (num_rows,); numbers become their digits, null stays null.
+
+    Raises:
+        DataError: The column holds lists or other nested values, or bytes that are not UTF-8.
+    """
+    try:
+        return columns[name].cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"Column {name!r} holds bytes that are not UTF-8. Expected text. Correct the file.") from error
+    except pa.ArrowNotImplementedError as error:
+        kind = columns[name].type
+        raise DataError(f"Column {name!r} holds {kind}, expected text. Name another column, or write its values as text.") from error
 
 
 def is_usual_name(name: str) -> bool:

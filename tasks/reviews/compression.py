@@ -224,4 +224,5 @@ def _decompressor(kind: str, stream: io.BufferedReader) -> IO[bytes]:
         return lzma.LZMAFile(stream)
     if kind == "bz2":
         return bz2.BZ2File(stream)
-    return pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")  # type: ignore[no-any-return]
+    zst: IO[bytes] = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
+    return zst

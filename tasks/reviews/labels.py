@@ -18,6 +18,7 @@ _WORDS: dict[str, Meaning] = {
     **dict.fromkeys(("positive", "pos", "true"), "positive"),
     **dict.fromkeys(("negative", "neg", "false"), "negative"),
 }
+_CODES: dict[Meaning | None, int] = {"negative": 0, "positive": 1, "drop": 2, None: 3}
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _DEFAULT_STARS = {"5": (2.0, 4.0), "10": (4.0, 7.0)}
 _LONGEST_SHOWN = 24
@@ -136,12 +137,9 @@ def map_labels(values: pa.Array, settings: LabelSettings, scale: Scale) -> Mappe
     distinct = encoded.dictionary.to_pylist()
     names = [_canonical(value) for value in distinct]
     meanings = [extra.get(name) or _meaning(name, settings, scale) for name in names]
-    codes = np.array([_CODES[meaning] for meaning in meanings], np.int8)[indices] if distinct else np.empty(0, np.int8)
+    codes = np.array([_CODES[meaning] for meaning in meanings], np.int8)[indices]
     labels = pa.array(codes, pa.int8(), mask=codes > 1)
     return MappedLabels(labels, pa.array(codes == _CODES["drop"]), _unknown(names, meanings, indices))
-
-
-_CODES: dict[str | None, int] = {"negative": 0, "positive": 1, "drop": 2, None: 3}
 
 
 def _canonical(value: Any) -> str:

@@ -136,13 +136,17 @@ def find_files(pattern: str) -> list[FileSource]:
         base, paths = place, place.rglob("*")
     else:
         base, paths = _glob_base(pattern), (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  Path.glob refuses absolute patterns
-    files = sorted(path for path in paths if path.is_file() and not path.name.startswith(".") and not path.name.endswith(_NOT_REVIEWS))
+    files = sorted(path for path in paths if path.is_file() and not _is_skipped(path.relative_to(base)))
     if not files:
         kind = "The folder holds no files" if place.is_dir() else "There is no such file, folder or match"
         raise CallerError(
             f"{kind}: {pattern!r}. Expected sample, imdb, or the path of reviews (CSV, TSV, JSONL, Parquet; plain or compressed)."
         )
     return [source for path in files for source in _members(path, path.relative_to(base).as_posix())]
+
+
+def _is_skipped(path: Path) -> bool:
+    return path.name.endswith(_NOT_REVIEWS) or any(part.startswith(".") for part in path.parts)
 
 
 def _members(path: Path, name: str) -> list[FileSource]:

@@ -40,7 +40,7 @@ def read_parquet(path: Path, member: str | None, source: str, settings: ReaderSe
         schema = pa.schema(list(zip(names, kinds, strict=True)))
         row = 0
         for batch in _parquet_batches(path, file):
-            columns = [_plain(column) for column in batch.columns]
+            columns = [column.cast(kind) for column, kind in zip(batch.columns, kinds, strict=True)]
             rows = range(row + 1, row + 1 + batch.num_rows)
             row += batch.num_rows
             typed = pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -105,12 +105,6 @@ def _parquet_failure(path: Path, error: Exception) -> PipelineError:
     if isinstance(error, OSError) and error.errno is not None:
         return MachineError(f"Reading {path} failed: {error}.")
     return DataError(f"{path} is a damaged Parquet file ({error}). Copy or export it again.")
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):  # a cast would leave a dictionary of large strings as it is
-        column = column.dictionary_decode()
-    return column.cast(_plain_type(column.type))
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

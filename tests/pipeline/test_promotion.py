@@ -13,11 +13,9 @@ import tiny
 from conftest import Command
 
 from tasks.errors import CallerError, MachineError
-from tasks.fingerprint import sha256_of_file
 from tasks.model import bundle
 from tasks.model.registry import champion, history, models_folder, promote_model, roll_back
 from tasks.store import Store
-from test_training_flow import plain
 
 WORSE = {"model__learning_rate": 1e-9, "linear": None}  # a network that has learnt nothing, alone
 
@@ -164,9 +162,9 @@ def declared_rows(trained: tiny.Trained, num_seen: int, num_new: int) -> Iterato
     """Yield reviews with a split of their own, whose test rows are `num_seen` training rows of the tiny run and `num_new` new ones."""
     (path,) = (path for path in (trained.root / "split").glob("*.parquet") if "left_out" not in path.name)
     split = pq.read_table(path, columns=["review", "split"])
-    seen = {plain(row["review"]) for row in split.to_pylist() if row["split"] == "train"}
+    seen = {tiny.plain(row["review"]) for row in split.to_pylist() if row["split"] == "train"}
     rows = [tiny.write_row(number) for number in range(400)]
-    for row in [row for row in rows if plain(row[1]) in seen][:num_seen]:
+    for row in [row for row in rows if tiny.plain(row[1]) in seen][:num_seen]:
         yield [*row, "test"]
     for number in range(1000, 1000 + num_new):
         yield [*tiny.write_row(number), "test"]
@@ -234,13 +232,6 @@ def test_models_are_listed(refused: tiny.Trained, sentiment: Callable[..., Comma
     assert shown.summary["card"].startswith("# Model card")
 
 
-def reseal(folder: Path) -> None:
-    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    for name, entry in manifest["files"].items():
-        entry.update(sha256=sha256_of_file(folder / name), size=(folder / name).stat().st_size)
-    (folder / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
-
-
 @pytest.mark.parametrize("change", ["changed", "added", "missing"])
 def test_tampered_bundle_is_refused_unread(sealed: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle with a file changed, added or missing is refused by that file's name before any file of it is parsed."""
@@ -263,7 +254,7 @@ def test_golden_scores_must_be_reproduced(sealed: Path) -> None:
     weights = load_file(sealed / "weights.safetensors")
     weights["linear/bias"] = weights["linear/bias"] + np.float32(0.5)
     save_file(weights, sealed / "weights.safetensors")
-    reseal(sealed)
+    tiny.reseal(sealed)
 
     with pytest.raises(MachineError, match="probe texts"):
         bundle.load_bundle(sealed)
@@ -273,7 +264,7 @@ def test_golden_scores_must_be_reproduced(sealed: Path) -> None:
 def test_sealed_nonsense_is_refused(sealed: Path, name: str) -> None:
     """A sealed file that this version cannot read is a clear error, not a traceback."""
     (sealed / name).write_text("{}", encoding="utf-8")
-    reseal(sealed)
+    tiny.reseal(sealed)
 
     with pytest.raises(MachineError, match="cannot|not one that this version can open"):
         bundle.load_bundle(sealed)

@@ -57,10 +57,6 @@ def accepted_rows(trained: tiny.Trained) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if not row["id"].startswith("bad")]
 
 
-def plain(review: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9]+", re.sub("<[^>]*>", " ", review.lower())))
-
-
 def test_summary_is_the_contract(trained: tiny.Trained) -> None:
     """The summary has the names and types that `--json` promises, and those beside them that are listed here."""
     summary = trained.summary
@@ -126,7 +122,7 @@ def test_text_and_tokens_are_those_of_the_review(trained: tiny.Trained) -> None:
     """Text is free of tags, symbols and case, and tokens are its words."""
     table = artifact(trained, "tokenize")
 
-    assert table["text"].to_pylist() == [plain(review) for review in table["review"].to_pylist()]
+    assert table["text"].to_pylist() == [tiny.plain(review) for review in table["review"].to_pylist()]
     assert table["tokens"].to_pylist() == [text.split(" ") for text in table["text"].to_pylist()]
 
 
@@ -135,7 +131,7 @@ def test_split_keeps_repeated_texts_together(trained: tiny.Trained) -> None:
     rows = artifact(trained, "split").to_pylist()
     sides: dict[str, set[str]] = {}
     for row in rows:
-        sides.setdefault(plain(row["review"]), set()).add(row["split"])
+        sides.setdefault(tiny.plain(row["review"]), set()).add(row["split"])
 
     assert {(row["split"], row["sentiment"]) for row in rows} == {
         (side, label) for side in ("train", "validation", "test") for label in (0, 1)

@@ -2,7 +2,7 @@ import hashlib
 from pathlib import Path
 
 import pyarrow as pa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tasks.store import HashingFile, Recipe, Record, Store, StoredFile
@@ -56,7 +56,8 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, parts: list[tuple[l
 
 
 @QUICK
-@given(st.lists(st.binary(max_size=5000)))
+@given(st.lists(st.binary(max_size=500)))
+@example([b"longer than a buffer " * 10_000, b"", b"."])
 def test_a_digest_is_hashlibs(tmp_path: Path, pieces: list[bytes]) -> None:
     """However a file is written in pieces, digest and size are those of what stands on the disk."""
     file = HashingFile(tmp_path / "file")

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,8 @@ rows_of_ids = st.lists(st.lists(st.integers(0, 99), max_size=6), min_size=1, max
 
 
 def token_ids(rows: list[list[int]]) -> TokenIds:
-    return TokenIds(np.array(sum(rows, []), np.int32), np.cumsum([0, *map(len, rows)], dtype=np.int64))
+    """Write rows of ids one after the other."""
+    return TokenIds(np.array(list(chain(*rows)), np.int32), np.cumsum([0, *map(len, rows)], dtype=np.int64))
 
 
 @given(rows_of_ids, st.data())
@@ -25,6 +28,6 @@ def test_take_is_list_indexing(rows: list[list[int]], data: st.DataObject) -> No
 def test_concatenate_is_list_addition(parts: list[list[list[int]]]) -> None:
     """Joined parts hold the rows of each in turn."""
     joined = TokenIds.concatenate([token_ids(part) for part in parts])
-    expected = token_ids(sum(parts, []))
+    expected = token_ids(list(chain(*parts)))
     assert joined.values.tolist() == expected.values.tolist()
     assert joined.offsets.tolist() == expected.offsets.tolist()

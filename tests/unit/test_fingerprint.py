@@ -1,13 +1,18 @@
 import hashlib
 import importlib.metadata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from tasks import fingerprint
 from tasks.fingerprint import canonical_json, library_versions, module_digests, sha256_of_file, sha256_of_json
+from tasks.store import Recipe
 
+RECIPE = Recipe("clean", {"ingest": "ab" * 32}, {"rules": "default", "share": 0.1}, {"tasks.clean": "cd" * 32}, {"pyarrow": "26.0.1"})
 SOURCES = {
     "house/__init__.py": "",
     "house/step.py": '''
@@ -150,3 +155,32 @@ def test_versions_are_the_installed_ones(order: Callable[[list[str]], list[str]]
     """Of the libraries named, in one order whatever order they are named in."""
     versions = library_versions(order(["pyarrow", "numpy"]))
     assert list(versions.items()) == [(name, importlib.metadata.version(name)) for name in ("numpy", "pyarrow")]
+
+
+def test_every_part_of_a_recipe_counts() -> None:
+    """Another step, input, setting, module, library or format is another key; the order of entries is not."""
+    changed: list[dict[str, Any]] = [
+        {"step": "tokenize"},
+        {"inputs": {"ingest": "00" * 32}},
+        {"inputs": {"other": "ab" * 32}},
+        {"settings": {**RECIPE.settings, "share": 0.2}},
+        {"modules": {"tasks.clean": "00" * 32}},
+        {"libraries": {"pyarrow": "26.0.2"}},
+        {"format": 2},
+    ]
+    keys = {replace(RECIPE, **change).key for change in changed} | {RECIPE.key}
+    assert len(keys) == len(changed) + 1 and all(len(key) == 64 for key in keys)
+    assert replace(RECIPE, settings=dict(reversed(RECIPE.settings.items()))).key == RECIPE.key
+
+
+def test_a_recipe_takes_settings_code_and_versions() -> None:
+    """`Recipe.of` writes settings out in full, defaults too, and looks code and versions up by name."""
+
+    class Settings(BaseModel):
+        share: float = 0.1
+        words: tuple[str, ...] = ("not",)
+
+    recipe = Recipe.of("clean", "tasks.errors", {"ingest": "00"}, Settings(), ("pydantic",))
+    assert recipe.settings == {"share": 0.1, "words": ["not"]}
+    assert list(recipe.modules) == ["tasks.errors"] and list(recipe.libraries) == ["pydantic"]
+    assert recipe == Recipe.of("clean", "tasks.errors", {"ingest": "00"}, {"share": 0.1, "words": ["not"]}, ("pydantic",))

@@ -1,117 +1,183 @@
+from collections.abc import Iterator
+
 import numpy as np
-import pyarrow as pa
 import pytest
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from tasks.errors import DataError
 from tasks.model import linear
 from tasks.model.linear import LinearSettings, fit_linear, fit_linear_out_of_fold, linear_logits, ngram_matrix
-from tasks.model.vocabulary import TokenIds, VocabularySettings, fit_vocabulary
+from tasks.model.vocabulary import TokenIds
 
-SETTINGS = LinearSettings(hash_bits=20)
+SETTINGS = LinearSettings(hash_bits=20, inverse_regularisation=0.5)
+Rows = list[list[int]]
 
 
-def reviews(num_rows: int, seed: int) -> tuple[list[list[str]], np.ndarray]:
-    """Reviews of noise words around "good" or "not good"."""
-    random = np.random.default_rng(seed)
-    y = random.integers(0, 2, num_rows).astype(np.int8)
-    noise = np.array([f"w{number}" for number in range(200)])
+def _ids(rows: Rows) -> TokenIds:
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    return TokenIds(np.array([token for row in rows for token in row], np.int32), offsets)
+
+
+def _ngrams(row: list[int], longest: int) -> set[tuple[int, ...]]:
+    return {tuple(row[start : start + n]) for n in range(1, longest + 1) for start in range(len(row) - n + 1)}
+
+
+def _reviews(num_rows: int = 240, seed: int = 0) -> tuple[Rows, np.ndarray]:
+    """Return rows of ten words in which single words lean one way and "7 8" against "8 7" says the opposite of what it seems."""
+    rng = np.random.default_rng(seed)
+    y = (np.arange(num_rows) % 2).astype(np.int8)
     rows = []
     for label in y:
-        before, after = (random.choice(noise, random.integers(1, 9)).tolist() for _ in range(2))
-        rows.append([*before, *(["good"] if label else ["not", "good"]), *after, *(["not"] if label else [])])
+        words = rng.integers(2, 12, rng.integers(0, 12)).tolist()
+        if rng.random() < 0.5:
+            words += [7, 8] if label else [8, 7]
+        if rng.random() < 0.3:
+            words += [3] * int(rng.integers(1, 4)) if label else [4]
+        rows.append(words)
     return rows, y
 
 
-def encode(*parts: list[list[str]]) -> list[TokenIds]:
-    arrays = [pa.array(rows, pa.list_(pa.string())) for rows in parts]
-    vocabulary = fit_vocabulary([pa.concat_arrays(arrays)], VocabularySettings(min_count=1))
-    return [vocabulary.encode(array) for array in arrays]
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The solver runs until it is right to many digits, so that it can be compared."""
+    monkeypatch.setattr(linear, "_TOLERANCE", 1e-9)
+    yield
 
 
-def test_every_distinct_ngram_of_a_review_counts_once() -> None:
-    """Each row holds as many buckets as scikit-learn finds 1- to 3-grams, none across two reviews, equal ones shared."""
-    rows, _ = reviews(300, seed=0)
-    rows[7] = []
-    (ids,) = encode(rows)
-    counted = CountVectorizer(analyzer="word", tokenizer=str.split, token_pattern=None, ngram_range=(1, 3), binary=True)
-    expected = counted.fit_transform([" ".join(row) for row in rows])
-    found = ngram_matrix(ids, LinearSettings(hash_bits=26))
-    assert (found.data == 1).all()
-    assert np.diff(found.indptr).tolist() == np.diff(expected.indptr).tolist()
-    assert (found @ found.T != expected @ expected.T).nnz == 0
+def _oracle_margins(rows: Rows, y: np.ndarray, fitting: np.ndarray, how: LinearSettings) -> np.ndarray:
+    """Wang & Manning's NB-SVM over binarised n-grams, from sets of tuples in a dense matrix: fitted on some rows, applied to all."""
+    found = [_ngrams(row, how.max_ngram) for row in rows]
+    columns = sorted(set().union(*found))
+    X = np.array([[float(ngram in ngrams) for ngram in columns] for ngrams in found])
+    unseen = (2**how.hash_bits - len(columns)) * how.smoothing
+    p, q = (how.smoothing + X[fitting][y[fitting] == label].sum(axis=0) for label in (1, 0))
+    weighted = X * np.log((p / (p.sum() + unseen)) / (q / (q.sum() + unseen)))
+    svm = LinearSVC(C=how.inverse_regularisation, tol=1e-9, max_iter=100_000, random_state=5).fit(weighted[fitting], y[fitting])
+    return np.asarray(svm.decision_function(weighted))
 
 
-def test_log_odds_are_those_of_a_textbook_nbsvm() -> None:
-    """On unseen reviews the log-odds are a straight line through the margins of NB-SVM as Wang & Manning (2012) give it."""
-    (rows, y), (unseen, _) = reviews(400, seed=1), reviews(100, seed=2)
-    counted = CountVectorizer(analyzer="word", tokenizer=str.split, token_pattern=None, ngram_range=(1, 3), binary=True)
-    X = counted.fit_transform([" ".join(row) for row in rows])
-    p, q = (1 + np.asarray(X[y == label].sum(axis=0)).ravel() for label in (1, 0))
-    ratio = np.log(p / p.sum()) - np.log(q / q.sum())
-    # Hashing counts the smoothing of empty buckets too: a shift of the ratio that every n-gram shares.
-    shift = np.log((p.sum() - len(p) + 2**20) / (q.sum() - len(q) + 2**20)) - np.log(p.sum() / q.sum())
-    scale = csr_matrix(np.diag(ratio - shift))
-    textbook = LinearSVC(C=SETTINGS.inverse_regularisation, tol=1e-6).fit(X @ scale, y)
-    expected = textbook.decision_function(counted.transform([" ".join(row) for row in unseen]) @ scale)
+@pytest.mark.parametrize(("longest", "bits"), [(1, 10), (2, 17), (3, 22)])  # so many that no two n-grams share a bucket
+@pytest.mark.usefixtures("exact")
+def test_log_odds_are_those_of_nb_svm(longest: int, bits: int) -> None:
+    """An NB-SVM written out by hand, its margins made log-odds by Platt's regression on folds that it was not fitted on."""
+    how = LinearSettings(hash_bits=bits, max_ngram=longest, smoothing=0.7, inverse_regularisation=0.5)
+    rows, y = _reviews()
+    rows, y = rows[: 2 * 60] + rows[2 * 60 :: 2], np.concatenate([y[: 2 * 60], y[2 * 60 :: 2]])  # two thirds are negative
+    weights, out_of_fold = fit_linear_out_of_fold(_ids(rows), y, how, seed=3)
 
-    ids, unseen_ids = encode(rows, unseen)
-    logits = linear_logits(unseen_ids, fit_linear(ids, y, SETTINGS, seed=0), SETTINGS)
-
-    assert np.corrcoef(logits, expected)[0, 1] > 0.999
-
-
-def test_word_order_is_learnt() -> None:
-    """Both classes hold the same words; only the n-grams tell "not good" from "good … not"."""
-    (rows, y), (unseen, y_unseen) = reviews(600, seed=3), reviews(200, seed=4)
-    ids, unseen_ids = encode(rows, unseen)
-    settings = LinearSettings(hash_bits=20, max_ngram=2)
-    weights = fit_linear(ids, y, settings, seed=0)
-    assert np.mean((linear_logits(unseen_ids, weights, settings) > 0) == y_unseen) > 0.95
-    words_alone = LinearSettings(hash_bits=20, max_ngram=1)
-    blind = linear_logits(unseen_ids, fit_linear(ids, y, words_alone, seed=0), words_alone)
-    assert np.mean((blind > 0) == y_unseen) < 0.7
+    unseen = np.zeros(len(y))
+    for fitting, held_out in StratifiedKFold(how.folds, shuffle=True, random_state=3).split(unseen, y):
+        unseen[held_out] = _oracle_margins(rows, y, fitting, how)[held_out]
+    platt = LogisticRegression(C=1e6).fit(unseen[:, None], y)
+    assert out_of_fold == pytest.approx(platt.decision_function(unseen[:, None]), abs=2e-3)
+    margins = _oracle_margins(rows, y, np.arange(len(y)), how)
+    assert linear_logits(_ids(rows), weights, how) == pytest.approx(platt.decision_function(margins[:, None]), abs=2e-3)
 
 
-def test_out_of_fold_log_odds_are_honest() -> None:
-    """Random labels can't be predicted out of fold, and the log-odds say so by staying near 0."""
-    rows, _ = reviews(400, seed=5)
-    y = np.random.default_rng(55).integers(0, 2, 400).astype(np.int8)
-    weights, out_of_fold = fit_linear_out_of_fold(encode(rows)[0], y, SETTINGS, seed=0)
-    assert np.mean((out_of_fold > 0) == y) < 0.6
-    assert np.abs(out_of_fold).mean() < 0.5
-    assert weights["ngrams"].shape == (2**20,)
-    assert {value.dtype.name for value in weights.values()} == {"float32"}
+def test_log_odds_out_of_fold_are_calibrated() -> None:
+    """They solve Platt's regression: errors sum to nothing, alone and weighted by the log-odds."""
+    rows, y = _reviews(400)
+    _, logits = fit_linear_out_of_fold(_ids(rows), y, SETTINGS, seed=0)
+    error = 1 / (1 + np.exp(-logits.astype(np.float64))) - y
+    assert logits.shape == (400,) and logits.dtype == np.float32
+    assert abs(error.mean()) < 1e-3 and abs((error * logits).mean()) < 1e-3
+    assert np.mean((logits > 0) == y) > 0.65
 
 
-def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows are scored in blocks, whose borders change no row's n-grams or log-odds; a row without n-grams gets the bias."""
-    rows, _ = reviews(40, seed=6)
-    rows[11] = []
-    (ids,) = encode(rows)
-    random = np.random.default_rng(0)
-    weights = {"ngrams": random.normal(size=2**20).astype(np.float32), "bias": np.array([0.25], np.float32)}
-    whole, matrix = linear_logits(ids, weights, SETTINGS), ngram_matrix(ids, SETTINGS)
-    assert whole == pytest.approx(matrix @ weights["ngrams"] + 0.25, rel=1e-4)
-    assert whole[11] == np.float32(0.25)
-    monkeypatch.setattr(linear, "ROWS_PER_BLOCK", 3)
-    assert linear_logits(ids, weights, SETTINGS).tolist() == whole.tolist()
-    assert (ngram_matrix(ids, SETTINGS) != matrix).nnz == 0
+def test_log_odds_out_of_fold_have_not_seen_their_row() -> None:
+    """On labels thrown by a coin they know nothing, though the fitted weights know every row by heart."""
+    rows, _ = _reviews(600)
+    rows = [[*row, 100 + 2 * n, 101 + 2 * n] for n, row in enumerate(rows)]
+    y = np.random.default_rng(1).integers(0, 2, 600).astype(np.int8)
+    weights, logits = fit_linear_out_of_fold(_ids(rows), y, SETTINGS.model_copy(update={"inverse_regularisation": 10.0}), seed=0)
+    assert 0.42 < np.mean((logits > 0) == y) < 0.58
+    margins = linear_logits(_ids(rows), weights, SETTINGS)
+    assert max(np.mean((margins > margins.mean()) == y), np.mean((margins < margins.mean()) == y)) > 0.95
 
 
-def test_no_reviews_have_no_log_odds() -> None:
-    """Nothing in, nothing out."""
-    none = TokenIds(np.empty(0, np.int32), np.zeros(1, np.int64))
-    assert ngram_matrix(none, SETTINGS).shape == (0, 2**20)
-    weights = {"ngrams": np.zeros(2**20, np.float32), "bias": np.zeros(1, np.float32)}
-    assert linear_logits(none, weights, SETTINGS).shape == (0,)
+@pytest.mark.parametrize("block", [1, 3, 2048])
+def test_a_review_scores_the_same_among_any_others(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Bit for bit: alone, with all others, in another order, and however blocks are cut."""
+    rows, y = _reviews(60)
+    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0)
+    together = linear_logits(_ids(rows), weights, SETTINGS)
+    monkeypatch.setattr(linear, "ROWS_PER_BLOCK", block)
+    assert together.dtype == np.float32
+    assert np.array_equal(linear_logits(_ids(rows), weights, SETTINGS), together)
+    assert np.array_equal(linear_logits(_ids(rows[::-1]), weights, SETTINGS), together[::-1])
+    assert [linear_logits(_ids([row]), weights, SETTINGS)[0] for row in rows] == together.tolist()
 
 
-def test_too_few_rows_of_a_class_are_refused() -> None:
-    """The error counts both classes and says how many are needed."""
-    rows, _ = reviews(10, seed=7)
-    y = np.array([1] * 7 + [0] * 3, np.int8)
-    with pytest.raises(DataError, match="7 positive and 3 negative reviews. Expected at least 4 of each"):
-        fit_linear(encode(rows)[0], y, SETTINGS, seed=0)
+def test_a_review_without_words_gets_the_bias() -> None:
+    """So do several of them, at either end and between others; no reviews give no log-odds."""
+    rows, y = _reviews(60)
+    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0)
+    logits = linear_logits(_ids([[], [7, 8], [], []]), weights, SETTINGS)
+    bias = float(weights["bias"][0])
+    assert logits[[0, 2, 3]].tolist() == [bias] * 3 and logits[1] != bias
+    assert linear_logits(_ids([[], []]), weights, SETTINGS).tolist() == [bias] * 2
+    assert linear_logits(_ids([]), weights, SETTINGS).shape == (0,)
+
+
+def test_order_counts_and_repetition_does_not() -> None:
+    """ "7 8" and "8 7" differ by their pair; a word said thrice is the same word, but for the pairs it makes."""
+    rows, y = _reviews()
+    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0)
+    forth, back = linear_logits(_ids([[7, 8], [8, 7]]), weights, SETTINGS)
+    assert forth > 0 > back
+    words = SETTINGS.model_copy(update={"max_ngram": 1})
+    logits = linear_logits(_ids([[7, 8], [8, 7, 8, 8]]), fit_linear(_ids(rows), y, words, seed=0), words)
+    assert logits[0] == logits[1]
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3])
+def test_the_matrix_holds_every_ngram_once(longest: int) -> None:
+    """As many ones in each row as it has different n-grams, in ascending columns; equal n-grams share a column, others do not."""
+    rows, _ = _reviews()
+    settings = LinearSettings(hash_bits=26, max_ngram=longest)
+    matrix = ngram_matrix(_ids(rows), settings)
+    expected = [_ngrams(row, longest) for row in rows]
+    assert matrix.shape == (len(rows), 2**26) and matrix.dtype == np.float32
+    assert np.diff(matrix.indptr).tolist() == [len(ngrams) for ngrams in expected] and set(matrix.data.tolist()) == {1.0}
+    assert len(set(matrix.indices.tolist())) == len(set().union(*expected))
+    columns = [matrix.indices[start:stop] for start, stop in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)]
+    assert all(np.all(np.diff(found) > 0) for found in columns)
+
+
+def test_the_buckets_are_a_stored_contract() -> None:
+    """Models keep a weight a bucket: these n-grams hash to these buckets for ever."""
+    assert ngram_matrix(_ids([[2, 3, 4], [5]]), LinearSettings()).indices.tolist() == [
+        130002,
+        1202449,
+        1395877,
+        3629194,
+        3697000,
+        4128263,
+        1189673,
+    ]
+
+
+def test_few_buckets_will_do() -> None:
+    """N-grams that share a bucket share a weight; nothing overflows."""
+    rows, y = _reviews()
+    settings = LinearSettings(hash_bits=10)
+    weights = fit_linear(_ids(rows), y, settings, seed=0)
+    assert weights["ngrams"].shape == (1024,) and np.isfinite(linear_logits(_ids(rows), weights, settings)).all()
+
+
+def test_equal_seeds_give_equal_weights() -> None:
+    """Bit for bit, so that a key stands for one model."""
+    rows, y = _reviews(100)
+    first, second = (fit_linear(_ids(rows), y, SETTINGS, seed=4) for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) and first[name].dtype == np.float32 for name in ("ngrams", "bias"))
+
+
+def test_too_few_rows_of_a_class_are_the_datas_fault() -> None:
+    """The error counts both classes and says how many it takes."""
+    rows, y = _reviews(20)
+    y[:] = 0
+    y[:3] = 1
+    with pytest.raises(DataError, match=r"3 positive and 17 negative reviews\. Expected at least 4 of each"):
+        fit_linear(_ids(rows), y, SETTINGS, seed=0)

@@ -1,0 +1,182 @@
+"""The commands of the README, each in a process of its own as a stranger runs them, and every exit code with its message."""
+
+import csv
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from conftest import Command
+
+
+def run(*words: Path | str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows", *map(str, words)]
+    paths = {"PYTHONPATH": str(tiny.PROJECT)}
+    return subprocess.run(command, cwd=cwd, env=os.environ | paths | environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_command_is_installed() -> None:
+    """The console script `sentiment` is the module that `python -m flows` runs."""
+    (script,) = (entry for entry in importlib.metadata.entry_points(group="console_scripts") if entry.name == "sentiment")
+
+    assert script.value == "flows.__main__:main"
+
+
+def test_help_answers_at_once(tmp_path: Path) -> None:
+    """`--help` names every command and the exit codes in under a second of processor time, and loads nothing heavy."""
+    probe = (
+        "import json, sys, time\nfrom flows.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(json.dumps([time.process_time(), sorted({name.partition('.')[0] for name in sys.modules})]))"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", probe], cwd=tiny.PROJECT, capture_output=True, text=True, check=True)
+
+    text, _, measured = answer.stdout.rstrip().rpartition("\n")
+    seconds, modules = json.loads(measured)
+    assert all(command in text for command in ("train", "score", "models", "why", "verify", "gc"))
+    assert "exit codes: 0" in text
+    assert seconds < 1
+    heavy = {"tensorflow", "keras", "prefect", "pyarrow", "numpy", "sklearn", "pydantic", "matplotlib", "httpx"}
+    assert heavy.isdisjoint(modules)
+
+
+def test_train_then_score(prefect_address: dict[str, str], tmp_path: Path) -> None:
+    """`sentiment train` in one process and `sentiment score` in another: the scores of the test rows are the evaluation's own to 1e-5."""
+    reviews = tiny.write_reviews(tmp_path / "reviews.csv", tiny.tiny_rows())
+
+    trained = run(*tiny.command_line("reviews.csv"), "--json", cwd=tmp_path, **prefect_address)
+    assert trained.returncode == 0, trained.stderr
+    summary = json.loads(trained.stdout.splitlines()[-1])
+    scored = run("score", reviews, "--format", "csv", "--output", "out", "--json", cwd=tmp_path, **prefect_address)
+    assert scored.returncode == 0, scored.stderr
+
+    assert trained.stdout.count("\n") == 1
+    assert summary["status"] == "promoted"
+    assert type(summary["seconds"]) is float
+    for told in (summary["model_id"], summary["report"], "is the new champion"):
+        assert told in trained.stderr
+    assert "Traceback" not in trained.stderr + scored.stderr
+    (output,) = json.loads(scored.stdout.splitlines()[-1])["outputs"]
+    with Path(output).open(encoding="utf-8", newline="") as file:
+        found = {row["id"]: row for row in csv.DictReader(file)}
+    (predictions,) = (tmp_path / "artifacts" / "evaluate").rglob("predictions.parquet")
+    expected = {row["review_id"]: row["y_score"] for row in pq.read_table(predictions).to_pylist()}
+    assert len(expected) == summary["test"]["rows"] > 50
+    assert {name: float(found[name]["p_positive"]) for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+BAD_LABELS = [*(tiny.write_row(number) for number in range(90)), *([f"b{n}", "So so.", "meh", "Leeds"] for n in range(10))]
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "told"),
+    [
+        (["--set=model.epoch=3"], 2, ["There is no setting 'model.epoch'", "epochs"]),
+        (["--set=model.epochs=none"], 2, ["model.epochs", "integer"]),
+        (["--set=model.epochs"], 2, ["NAME=VALUE", "--set model.epochs=8"]),
+        (["--label=meh"], 2, ["WORD=drop"]),
+        (["missing.csv"], 2, ["There is no such file", "missing.csv", "sample, imdb, or the path"]),
+        (["reviews.csv", "--label-column=verdict"], 2, ["'verdict' is not among the columns", "'sentiment'"]),
+        (["reviews.csv"], 3, ["10 of 100 rows were refused, more than 5%", "10 × unknown sentiment 'meh'", "row 91", "--label WORD="]),
+        (["nothing.csv"], 3, ["nothing.csv", "empty"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_failures_are_told_with_their_remedy(
+    sentiment: Callable[..., Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], exit_code: int, told: list[str]
+) -> None:
+    """A mistake ends with its exit code and one message: what, where, what was expected, what to do; no traceback and no summary."""
+    tiny.write_reviews(tmp_path / "reviews.csv", BAD_LABELS)
+    (tmp_path / "nothing.csv").touch()
+    monkeypatch.chdir(tmp_path)
+
+    result = sentiment("train", *words, "--preset", "quick")
+
+    assert result.exit_code == exit_code
+    assert all(part in result.stderr for part in told), result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_labels_can_be_dropped(sentiment: Callable[..., Command], tmp_path: Path) -> None:
+    """What the message proposes helps: with --label meh=drop the same file trains, and the dropped rows are counted."""
+    reviews = tiny.write_reviews(tmp_path / "reviews.csv", [*BAD_LABELS, *(tiny.write_row(number) for number in range(200, 400))])
+
+    result = sentiment(*tiny.command_line(reviews), "--label", "meh=drop", "--artifacts", tmp_path / "artifacts")
+
+    assert result.exit_code == 0
+    assert result.summary["steps"]["ingest"]["rows"] == 290
+    page = Path(result.summary["report"]).read_text(encoding="utf-8")
+    assert "ingest.labels.extra=" in page
+
+
+def test_reproducing_command_is_the_same_run(trained: tiny.Trained) -> None:
+    """The command that the report prints parses back into the very sources, preset and settings of the run."""
+    import shlex
+
+    from flows.__main__ import build_parser
+    from flows.commands import _overrides
+    from flows.training import command_line
+
+    overrides = {
+        **tiny.SETTINGS,
+        "ingest.labels.extra": {"so so": "drop"},
+        "ingest.text_column": "12",
+        "linear": None,
+        "model.decay": False,
+    }
+
+    program, *words = shlex.split(command_line(["my reviews.csv"], "quick", overrides, "a 'good' reason"))
+    options = build_parser().parse_args(words)
+
+    assert (program, options.sources, options.preset, options.force_promote) == (
+        "sentiment",
+        ["my reviews.csv"],
+        "quick",
+        "a 'good' reason",
+    )
+    assert _overrides(options) == overrides
+
+
+def test_imdb_offline(sentiment: Callable[..., Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network `imdb` ends with exit code 4, says where the archive is to be had and where to put it, and nothing falls back."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+    result = sentiment("train", "imdb", "--preset", "quick", "--artifacts", tmp_path / "artifacts")
+
+    assert result.exit_code == 4
+    assert "aclImdb_v1.tar.gz" in result.stderr
+    assert "downloads" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "artifacts").glob("ingest/*"))
+
+
+def test_report_in_a_browser(trained: tiny.Trained, tmp_path: Path) -> None:
+    """A real browser without any network shows the report: the model's name, every figure, and no error of script or loading."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("there is no chromium here")
+    page = Path(trained.summary["report"]).as_uri()
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,4000", f"--screenshot={tmp_path / 'page.png'}", "--dump-dom", page,
+    ]  # fmt: skip
+
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+    assert trained.summary["model_id"] in shown.stdout
+    assert shown.stdout.count("<svg") >= 6
+    assert "CONSOLE" not in shown.stderr
+    pixels = matplotlib.image.imread(tmp_path / "page.png")
+    assert len(np.unique(pixels[::4, ::4, :3].reshape(-1, 3), axis=0)) > 50  # drawn, not a blank or an error page

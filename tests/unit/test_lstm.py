@@ -1,0 +1,232 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.errors import CallerError
+from tasks.model.lstm import LstmScorer, LstmSettings, build_network, cut_into_chunks, network_weights, pad_before, pair_buckets
+from tasks.model.lstm_training import fit_lstm
+from tasks.model.runtime import import_tensorflow
+from tasks.model.vocabulary import TokenIds
+
+TINY = LstmSettings(
+    num_words=30, sequence_length=24, chunk_length=8, stride=2, embedding_size=8, pair_buckets=64, filters=8, units=6, pretrained=False,
+    word_dropout=0, embedding_dropout=0, output_dropout=0, learning_rate=2e-2, epochs=3, patience=1, batch_size=16,
+)  # fmt: skip
+TINY_TUTORIAL = TINY.model_copy(update={"network": "tutorial", "num_words": 40, "patience": 0})
+
+
+def token_ids(rows: list[list[int]]) -> TokenIds:
+    """Write rows of ids one after the other."""
+    return TokenIds(np.array([value for row in rows for value in row], np.int32), np.cumsum([0, *map(len, rows)], dtype=np.int64))
+
+
+def random_rows(num_rows: int, seed: int) -> list[list[int]]:
+    """Rows of ids from 1 to 39, of 0 to 39 tokens."""
+    random = np.random.default_rng(seed)
+    return [random.integers(1, 40, random.integers(0, 40)).tolist() for _ in range(num_rows)]
+
+
+def order_task(num_rows: int, seed: int) -> tuple[TokenIds, np.ndarray]:
+    """Rows that all hold the words 5 and 6 once; positive where 5 comes right before 6. Words alone can't tell."""
+    random = np.random.default_rng(seed)
+    y = random.integers(0, 2, num_rows).astype(np.int8)
+    rows = []
+    for label in y:
+        row = random.integers(7, 30, random.integers(2, 20)).tolist()
+        place = random.integers(0, len(row) + 1)
+        rows.append([*row[:place], *((5, 6) if label else (6, 5)), *row[place:]])
+    return token_ids(rows), y
+
+
+def random_weights(settings: LstmSettings, seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights of the right names and shapes, far from their initial values."""
+    random = np.random.default_rng(seed)
+    fresh = network_weights(build_network(settings))
+    return {name: random.normal(0, 0.5, value.shape).astype(np.float32) for name, value in fresh.items()}
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x))."""
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_by_hand(x: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Hochreiter & Schmidhuber's cell, step by step; gates in the order input, forget, candidate, output. (T, D) → (T, H)."""
+    h = c = np.zeros(len(recurrent))
+    states = []
+    for step in x:
+        i, f, g, o = np.split(step @ kernel + h @ recurrent + bias, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return np.array(states)
+
+
+def test_padding_before_is_that_of_keras() -> None:
+    """Short rows are filled and long ones cut at the front, as the article's pad_sequences does."""
+    import_tensorflow()
+    import keras
+
+    rows = random_rows(200, seed=0)
+    assert (pad_before(token_ids(rows), 15) == keras.utils.pad_sequences(rows, maxlen=15)).all()
+
+
+def test_reviews_are_cut_into_chunks() -> None:
+    """A worked example: words beyond num_words become unknown, the rest beyond sequence_length is not read, an empty row is a chunk."""
+    settings = TINY.model_copy(update={"chunk_length": 4, "sequence_length": 8})
+    chunks = cut_into_chunks(token_ids([[2, 3, 4, 5, 99], [], [7] * 11]), settings)
+    assert chunks.words.tolist() == [[2, 3, 4, 5], [1, 0, 0, 0], [0, 0, 0, 0], [7, 7, 7, 7], [7, 7, 7, 7]]
+    assert chunks.review.tolist() == [0, 0, 1, 2, 2]
+    # Pairs reach over a chunk's border, not over a review's, and know words that the vectors do not.
+    bucket = pair_buckets(np.array([5, 5]), np.array([99, 98]), 64)
+    assert chunks.pairs[0, 3] == bucket[0] != bucket[1]
+    assert (chunks.pairs > 0).sum() == 4 + 0 + 0 + 4 + 3
+
+
+def test_the_tutorial_network_is_the_articles() -> None:
+    """The parameters are as many as Keras prints for Embedding(5000, 128), LSTM(128), Dense(1): 640,000 + 131,584 + 129."""
+    assert [weight.size for weight in network_weights(build_network(LstmSettings.tutorial())).values()] == [
+        640_000, 65_536, 65_536, 512, 128, 1,
+    ]  # fmt: skip
+
+
+def test_tutorial_scores_are_those_of_an_lstm_written_out() -> None:
+    """The last state of the last tokens, through the last layer, is the review's log-odds."""
+    weights = random_weights(TINY_TUTORIAL)
+    vectors, kernel, recurrent, bias, output, offset = weights.values()
+    rows = [[3, 4, 5], [], list(range(1, 30))]
+    padded = pad_before(token_ids(rows), TINY.sequence_length)
+    expected = [(lstm_by_hand(vectors[row], kernel, recurrent, bias)[-1] @ output + offset)[0] for row in padded]
+    assert LstmScorer(weights, TINY_TUTORIAL).logits(token_ids(rows)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_default_scores_are_those_of_the_network_written_out() -> None:
+    """Vectors of words and pairs, strided convolution, an LSTM each way over a chunk, maximum and mean over the review: by hand."""
+    weights = random_weights(TINY)
+    words, pairs, convolution, shift, *lstms, output, offset = weights.values()
+    rows = [[3, 4, 5], list(range(1, 14)), list(range(2, 26))]
+    chunks = cut_into_chunks(token_ids(rows), TINY)
+    expected = []
+    for review, row in enumerate(rows):
+        states = []
+        for chunk, pair in zip(chunks.words[chunks.review == review], chunks.pairs[chunks.review == review], strict=True):
+            regions = (words[chunk] + pairs[pair]).reshape(4, 16)
+            x = np.maximum(regions @ convolution + shift, 0)
+            both = np.concatenate([lstm_by_hand(x, *lstms[:3]), lstm_by_hand(x[::-1], *lstms[3:])[::-1]], axis=1)
+            states.append(both)
+        read = np.concatenate(states)[: -(-len(row) // TINY.stride)]
+        expected.append((np.concatenate([read.max(axis=0), read.mean(axis=0)]) @ output + offset)[0])
+    assert LstmScorer(weights, TINY).logits(token_ids(rows)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", [TINY, TINY_TUTORIAL], ids=["default", "tutorial"])
+def test_a_score_does_not_depend_on_its_neighbours(settings: LstmSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores commute with shuffling, choosing and grouping rows; empty and very long rows are among them."""
+    scorer = LstmScorer(random_weights(settings), settings)
+    ids = token_ids([*random_rows(300, seed=1), [], [3] * 500])
+    scores = scorer.logits(ids)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+    random = np.random.default_rng(0)
+    for rows in (random.permutation(len(ids)), random.choice(len(ids), 40), np.array([300]), np.array([301])):
+        np.testing.assert_allclose(scorer.logits(ids.take(rows)), scores[rows], atol=2e-6)
+    monkeypatch.setattr("tasks.model.lstm._SCORING_CHUNKS", 5)
+    np.testing.assert_allclose(scorer.logits(ids), scores, atol=2e-6)
+    assert scorer.logits(ids.take(np.empty(0, np.int64))).shape == (0,)
+
+
+def test_weights_must_fit_the_network() -> None:
+    """Weights of another shape, or under another name, are refused."""
+    weights = random_weights(TINY)
+    with pytest.raises(ValueError, match="do not fit the network"):
+        LstmScorer(weights, TINY.model_copy(update={"units": 7}))
+    with pytest.raises(ValueError, match="do not fit the network"):
+        LstmScorer({**weights, "more": weights["output/bias"]}, TINY)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, Any]:
+    """The default network after learning word order, with what it told of its epochs."""
+    (train, y), (validation, y_validation) = order_task(800, seed=0), order_task(300, seed=1)
+    told: list[dict[str, float]] = []
+    model = fit_lstm(train, y, validation, y_validation, TINY, 0, told.append)
+    return {"model": model, "told": told, "train": (train, y), "validation": (validation, y_validation)}
+
+
+def test_the_network_learns_word_order(fitted: dict[str, Any]) -> None:
+    """It tells "5 6" from "6 5" on rows it has not seen."""
+    ids, y = order_task(300, seed=2)
+    assert np.mean((LstmScorer(fitted["model"].weights, TINY).logits(ids) > 0) == y) > 0.95
+
+
+def test_every_epoch_is_told(fitted: dict[str, Any]) -> None:
+    """The history holds loss, accuracy and their validation twins of each epoch, and the callback has heard the same."""
+    history = fitted["model"].history
+    assert fitted["told"] == history
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+    assert set(history[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate"}
+    assert "Total params" in fitted["model"].summary
+
+
+def test_the_best_epoch_comes_back(fitted: dict[str, Any]) -> None:
+    """The weights give the lowest validation loss of the history, be it the last epoch's or, with a contrary training set, the first's."""
+    ids, y = fitted["validation"]
+    contrary = fit_lstm(fitted["train"][0], 1 - fitted["train"][1], ids, y, TINY, 0)
+    assert len(contrary.history) == contrary.best_epoch + 1 < TINY.epochs
+    assert fitted["model"].best_epoch == TINY.epochs
+    for model in (fitted["model"], contrary):
+        logits = LstmScorer(model.weights, TINY).logits(ids).astype(np.float64)
+        lowest = min(entry["val_loss"] for entry in model.history)
+        assert np.mean(np.logaddexp(0, logits) - y * logits) == pytest.approx(lowest, abs=1e-6)
+
+
+def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
+    """Training again gives the same weights to the last bit, dropout included; another seed gives others."""
+    settings = TINY.model_copy(
+        update={"word_dropout": 0.2, "embedding_dropout": 0.2, "output_dropout": 0.2, "pretrained": True, "epochs": 1}
+    )
+    train, y = fitted["train"][0].take(np.arange(200)), fitted["train"][1][:200]
+    first, again, other = (fit_lstm(train, y, train, y, settings, seed).weights for seed in (3, 3, 4))
+    assert all(first[name].tobytes() == again[name].tobytes() for name in first)
+    assert any(first[name].tobytes() != other[name].tobytes() for name in first)
+
+
+def test_a_teacher_softens_the_labels(fitted: dict[str, Any]) -> None:
+    """A teacher that is sure of the opposite cancels the labels; what is left is doubt."""
+    train, y = fitted["train"]
+    contrary = 20.0 * (1 - 2 * y)
+    model = fit_lstm(train, y, *fitted["validation"], TINY.model_copy(update={"patience": 0}), 0, teacher=contrary)
+    assert np.abs(LstmScorer(model.weights, TINY).logits(train)).max() < 0.5
+
+
+def test_the_tutorial_trains_as_keras_does() -> None:
+    """Keras' own fit with the article's optimizer gives the same weights and the same history."""
+    import keras
+
+    (train, y), (validation, y_validation) = order_task(200, seed=0), order_task(100, seed=1)
+    settings = TINY_TUTORIAL.model_copy(update={"learning_rate": 1e-3, "epochs": 1})
+    model = fit_lstm(train, y, validation, y_validation, settings, seed=5)
+
+    keras.utils.set_random_seed(5)
+    article = keras.Sequential([keras.Input((24,)), keras.layers.Embedding(40, 8), keras.layers.LSTM(6), keras.layers.Dense(1, "sigmoid")])
+    article.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    history = article.fit(pad_before(train, 24), y, 16, validation_data=(pad_before(validation, 24), y_validation), verbose=0).history
+
+    for ours, theirs in zip(model.weights.values(), article.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert model.history[0][name] == pytest.approx(history[name][0], abs=1e-4)
+
+
+def test_the_tutorial_refuses_ids_without_a_vector() -> None:
+    """A vocabulary larger than the network is the caller's mistake, told before training starts."""
+    ids = token_ids([[3, 45], [7]])
+    with pytest.raises(CallerError, match=r"ids up to 45.*vectors for 40.*vocabulary\.num_words"):
+        fit_lstm(ids, np.array([0, 1]), ids, np.array([0, 1], np.int8), TINY_TUTORIAL, 0)
+
+
+def test_lengths_must_divide() -> None:
+    """A chunk that is no whole number of strides is refused."""
+    with pytest.raises(ValueError, match="must be a multiple"):
+        LstmSettings(chunk_length=10, stride=4)
