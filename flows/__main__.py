@@ -137,7 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sentiment {options.command}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"sentiment {options.command}: {error}. Mend the disk or the permissions and run the same command again.", file=sys.stderr)
+        print(
+            f"sentiment {options.command}: {error}. Mend the disk or its permissions and run the same command again, "
+            "or name another folder with --artifacts.",
+            file=sys.stderr,
+        )
         return 4
     except KeyboardInterrupt:
         print("Stopped. Finished steps are kept; the same command goes on from there.", file=sys.stderr)

@@ -1,9 +1,10 @@
 """score: applies a model to the rows of one file; every column is kept, in order, and the result appears whole or not at all."""
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -68,20 +69,22 @@ def score_file(source: FileSource, output: Path, model: SentimentModel, settings
     def apply(batch: Batch) -> tuple[Batch, pa.RecordBatch]:
         return batch, score_batch(batch, source.name, model, settings)
 
-    with atomic_file(output) as file, row_progress(f"score {source.name}") as advance:
-        writer = TableWriter(file) if settings.format == "parquet" else CsvWriter(file)
+    with atomic_file(output) as file, _open_writer(file, settings) as writer, row_progress(f"score {source.name}") as advance:
         for batch, result in map_in_order(apply, source.read(settings.reader)):
             writer.write(result)
             refused.extend(asdict(row) for row in batch.refused)
             rows += batch.columns.num_rows + len(batch.refused)
             scored += result.num_rows
             advance(batch.columns.num_rows)
-        writer.close()
         if rows != scored + len(refused):
             raise DataError(f"{source.name}: {rows} rows were read, {scored} scored and {len(refused)} refused; nothing was published.")
         model.check_unchanged()
         _write_quarantine(quarantine, refused)
     return ScoredFile(source.name, rows, scored, len(refused), str(output), str(quarantine) if refused else None)
+
+
+def _open_writer(file: BinaryIO, settings: ScoreSettings) -> AbstractContextManager[TableWriter | CsvWriter]:
+    return TableWriter(file) if settings.format == "parquet" else nullcontext(CsvWriter(file))
 
 
 def _write_quarantine(place: Path, refused: list[dict[str, Any]]) -> None:

@@ -326,7 +326,7 @@ class Store:
             return record
         except OSError as error:
             raise MachineError(
-                f"Cannot write {recipe.step} to {self.root}: {error.strerror or error}. "
+                f"Cannot write {recipe.step} to {self.root}, or read what it needs: {error.strerror or error}. "
                 "Free some space or choose another folder with --artifacts, and run the same command again."
             ) from error
         finally:

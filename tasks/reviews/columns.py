@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from tasks.errors import CallerError, DataError
 
+_LONGEST_NAME = 40
 # Each line is a rank: the first rank with a hit decides, two hits within it are the caller's to decide.
 _TEXT_NAMES = (
     ["review", "reviews", "reviewtext", "reviewbody", "text", "fulltext", "content", "comment", "comments", "body",
@@ -67,6 +68,11 @@ def text_of(columns: pa.RecordBatch, name: str) -> pa.StringArray:
         raise DataError(f"Column {name!r} holds {kind}, expected text. Name another column, or write its values as text.") from error
 
 
+def show_name(name: str) -> str:
+    """Return a column's name as logs and messages may show it: of a headerless file the first review may stand there as a name."""
+    return " ".join(name.split()) if len(name) <= _LONGEST_NAME else f"(a text of {len(name)} characters)"
+
+
 def is_usual_name(name: str) -> bool:
     """Return whether a value would be a usual column name, and so is likelier a header than data."""
     return any(_plain(name) in rank for ranks in (_TEXT_NAMES, _LABEL_NAMES, _ID_NAMES) for rank in ranks)
@@ -116,4 +122,4 @@ def _last_part(name: str) -> str:
 
 def _listed(names: Sequence[str], most: int = 40) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name[:60]) for name in names[:most]) + more
+    return ", ".join(repr(show_name(name)) for name in names[:most]) + more

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.errors import DataError
+from tasks.reviews.columns import show_name
 from tasks.reviews.formats import CSV_FIELD_LIMIT
 from tasks.reviews.records import Record
 
@@ -186,4 +187,4 @@ def _shape(value: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(name[:40] for name in names[:8]) + ("…" if len(names) > 8 else "")
+    return ", ".join(show_name(name) for name in names[:8]) + ("…" if len(names) > 8 else "")

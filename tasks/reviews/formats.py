@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, Field, field_validator
 
 from tasks.errors import DataError
-from tasks.reviews.columns import is_usual_name
+from tasks.reviews.columns import is_usual_name, show_name
 from tasks.reviews.compression import check_unpacked_size, compression_of_file, is_workbook, open_decompressed, place
 from tasks.reviews.records import unique_names
 
@@ -96,7 +96,7 @@ class FileFormat:
         if self.header is not None:
             facts.append("header" if self.header else "no header")
         more = f" and {len(self.columns) - 12} more" if len(self.columns) > 12 else ""
-        facts.append("columns " + ", ".join(" ".join(name[:40].split()) for name in self.columns[:12]) + more)
+        facts.append("columns " + ", ".join(show_name(name) for name in self.columns[:12]) + more)
         return ", ".join(fact for fact in facts if fact)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from tasks.errors import DataError
+from tasks.reviews.columns import show_name
 from tasks.reviews.records import Record
 
 MAX_COLUMNS = 1000
@@ -153,7 +154,7 @@ def _flat(line: int, size: int, value: Any) -> Flat:
     try:
         for path, text in _flatten(value, ""):
             if path in values:
-                return Flat(line, size, {}, f"two values for {path[:60]!r}")
+                return Flat(line, size, {}, f"two values for {show_name(path)!r}")
             if not path.isascii():
                 path.encode()
             values[path] = text

@@ -2,10 +2,11 @@
 
 import glob
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tasks.errors import CallerError
 from tasks.fingerprint import sha256_of_file, sha256_of_json
@@ -100,6 +101,9 @@ class FileSource:
         return read_batches(self.path, self.name, settings, self.member)
 
 
+SourceType = TypeVar("SourceType", bound=Source)
+
+
 def resolve_sources(names: Sequence[str], downloads: Path, sample: SampleSettings) -> list[Source]:
     """Turn the names a caller gave into sources: `sample`, `imdb`, or files, folders and globs.
 
@@ -120,7 +124,26 @@ def resolve_sources(names: Sequence[str], downloads: Path, sample: SampleSetting
             sources.append(ImdbSource(_fetch_imdb(downloads)))
         else:
             sources.extend(find_files(name))
-    return sources
+    return with_own_names(sources)
+
+
+def with_own_names(sources: Sequence[SourceType]) -> list[SourceType]:
+    """Return the sources, files of one name told apart by their paths.
+
+    Raises:
+        CallerError: A source was given twice.
+    """
+    counts = Counter(source.name for source in sources)
+    named = [
+        replace(source, name=f"{source.path.as_posix()}{f'/{source.member}' if source.member else ''}")
+        if counts[source.name] > 1 and isinstance(source, FileSource)
+        else source
+        for source in sources
+    ]
+    twice = [name for name, count in Counter(source.name for source in named).items() if count > 1]
+    if twice:
+        raise CallerError(f"Given twice: {', '.join(twice[:5])}. Name every source once, or its reviews would count twice.")
+    return named
 
 
 def find_files(pattern: str) -> list[FileSource]:

@@ -19,6 +19,7 @@ from conftest import Command
 
 
 def run(*words: Path | str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "flows", *map(str, words)]
     paths = {"PYTHONPATH": str(tiny.PROJECT)}
     return subprocess.run(command, cwd=cwd, env=os.environ | paths | environment, capture_output=True, text=True, timeout=200, check=False)

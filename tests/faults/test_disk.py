@@ -19,10 +19,12 @@ from tasks.upkeep import verify_store
 
 
 def kept(root: Path) -> dict[str, str]:
+    """Return the digests of what stands under final names."""
     return {name: digest for name, digest in tiny.digests(root).items() if not name.startswith("tmp/")}
 
 
 def no_space(*_: Any) -> None:
+    """Fail as a full disk does."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

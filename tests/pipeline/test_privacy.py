@@ -40,6 +40,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 
 
 def prefect_database() -> Path:
+    """Return the path of the test server's SQLite file."""
     from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
 
     return Path(urlparse(str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value())).path)

@@ -21,12 +21,14 @@ WORSE = {"model__learning_rate": 1e-9, "linear": None}  # a network that has lea
 
 
 def champion_id(root: Path) -> str:
+    """Return the champion's id."""
     found = champion(Store(root))
     assert found is not None
     return found.model_id
 
 
 def verdict_of(root: Path, model_id: str) -> dict[str, Any]:
+    """Return the one verdict on a model."""
     verdicts = [json.loads(path.read_text(encoding="utf-8")) for path in (root / "promote").glob("*.verdict.json")]
     (verdict,) = (verdict for verdict in verdicts if verdict["model_id"] == model_id)
     return dict(verdict)
@@ -266,7 +268,7 @@ def test_sealed_nonsense_is_refused(sealed: Path, name: str) -> None:
     (sealed / name).write_text("{}", encoding="utf-8")
     tiny.reseal(sealed)
 
-    with pytest.raises(MachineError, match="cannot|not one that this version can open"):
+    with pytest.raises(MachineError, match=r"cannot|not one that this version can open"):
         bundle.load_bundle(sealed)
 
 

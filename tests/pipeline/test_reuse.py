@@ -21,16 +21,19 @@ FROM = {step: list(ALL[place:]) for place, step in enumerate(ALL)}
 
 
 def explain(root: Path, reviews: Path, **changes: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return state and reasons of every step, as `why` finds them."""
     overrides = tiny.SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
     found = explain_training([str(reviews)], compose_settings("quick", list(overrides.items())), None, Store(root))
     return {entry.step: (entry.state, entry.reasons) for entry in found}
 
 
 def first_to_run(root: Path, reviews: Path, **changes: Any) -> str | None:
+    """Return the first step that would run."""
     return next((step for step, (state, _) in explain(root, reviews, **changes).items() if state == "run"), None)
 
 
 def refuse_to_train(*_: object, **__: object) -> None:
+    """Stand in for training where there must be none."""
     raise AssertionError("the network was trained again")
 
 
@@ -179,14 +182,17 @@ def test_why_command_names_setting_and_values(trained: tiny.Trained, sentiment: 
 
 
 def delete(path: Path) -> None:
+    """Remove a file."""
     path.unlink()
 
 
 def truncate(path: Path) -> None:
+    """Cut off the end of a file."""
     path.write_bytes(path.read_bytes()[:-7])
 
 
 def flip_a_bit(path: Path) -> None:
+    """Change one bit in the middle of a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)

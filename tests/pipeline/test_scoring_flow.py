@@ -40,10 +40,12 @@ def apply(model: SentimentModel, tmp_path: Path) -> Callable[..., tuple[ScoredFi
 
 
 def write_csv(path: Path, columns: list[str], *rows: list[str]) -> Path:
+    """Write a CSV file."""
     return tiny.write_reviews(path, rows, columns)
 
 
 def scoring(inputs: list[Path], artifacts: Path, **options: Any) -> dict[str, Any]:
+    """Run the scoring flow."""
     from flows.scoring import scoring as flow
 
     return flow(inputs=[str(path) for path in inputs], artifacts=str(artifacts), **options)
@@ -55,10 +57,9 @@ def test_summary_is_the_contract(trained: tiny.Trained, tmp_path: Path, sentimen
 
     summary = result.summary
     assert result.exit_code == 0
-    assert {name: type(summary[name]) for name in ("command", "status", "model_id", "rows", "scored", "quarantined", "outputs", "seconds")} == {
+    assert {name: type(value) for name, value in summary.items() if name not in ("quarantines", "failed")} == {
         "command": str, "status": str, "model_id": str, "rows": int, "scored": int, "quarantined": int, "outputs": list, "seconds": float,
     }  # fmt: skip
-    assert set(summary) == {"command", "status", "model_id", "rows", "scored", "quarantined", "outputs", "seconds", "quarantines", "failed"}
     assert (summary["command"], summary["status"], summary["model_id"]) == ("score", "scored", trained.summary["model_id"])
     assert (summary["rows"], summary["scored"], summary["quarantined"]) == (406, 405, 1)
     assert [Path(name).name for name in summary["outputs"]] == ["reviews.scored.parquet"]

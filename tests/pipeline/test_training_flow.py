@@ -44,15 +44,18 @@ BUNDLE = {
 
 
 def shape(value: Any) -> Any:
+    """Return a nested mapping with types in place of values."""
     return {name: shape(part) for name, part in value.items()} if isinstance(value, dict) else type(value)
 
 
 def artifact(trained: tiny.Trained, step: str, ending: str = ".parquet") -> pa.Table:
+    """Return the one table of a step."""
     (path,) = (p for p in (trained.root / step).rglob(f"*{ending}") if ending.count(".") > 1 or p.name.count(".") == 1)
     return pq.read_table(path)
 
 
 def accepted_rows(trained: tiny.Trained) -> list[dict[str, str]]:
+    """Return the rows of the input that are fit to train on, as Python's csv reads them."""
     with trained.reviews.open(encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if not row["id"].startswith("bad")]
 
@@ -233,9 +236,10 @@ def wait_for(probe: Callable[[], T], wanted: Callable[[T], bool]) -> T:
 
 def test_prefect_shows_the_run(trained: tiny.Trained, artifacts: Path) -> None:
     """A run that reuses everything ends with every task in the state Cached, and its report under the promised keys."""
-    from flows.training import training
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+
+    from flows.training import training
 
     state = training(sources=[str(trained.reviews)], preset="quick", overrides=tiny.SETTINGS, artifacts=str(artifacts), return_state=True)
     run_id = state.state_details.flow_run_id
