@@ -17,7 +17,8 @@ EXAMPLES = """examples:
   sentiment score feedback.csv --format csv        every row back, with p_positive and predicted
   sentiment why train reviews.csv                  which steps would run again, and why
 
-exit codes: 0 done (a refused promotion is 0 too), 2 the command is wrong, 3 the data is wrong, 4 disk, lock, network or Prefect
+exit codes: 0 done (a refused promotion is 0 too), 2 the command is wrong, 3 the data is wrong, 4 disk, lock, network or Prefect,
+130 stopped by Ctrl-C
 """
 
 
@@ -96,8 +97,8 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_reader_arguments(parser: argparse.ArgumentParser, *, labels: bool) -> None:
     columns = parser.add_argument_group("reading")
     columns.add_argument("--text-column", metavar="C", help="the column that holds the review")
-    columns.add_argument("--id-column", metavar="C", help="the column that identifies a review")
     if labels:
+        columns.add_argument("--id-column", metavar="C", help="the column that identifies a review")
         columns.add_argument("--label-column", metavar="C", help="the column that holds the sentiment")
         columns.add_argument(
             "--label",
@@ -136,6 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         print(f"sentiment {options.command}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(
             f"sentiment {options.command}: {error}. Mend the disk or its permissions and run the same command again, "

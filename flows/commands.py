@@ -40,24 +40,29 @@ def score(options: Namespace) -> Outcome:
     """Run the scoring flow; exit code 3 if a file could not be scored."""
     from pydantic import ValidationError
 
-    from flows.scoring import scoring
+    from flows.scoring import UnscoredFilesError, scoring
     from tasks.reviews.readers import ReaderSettings
 
     try:
         reader = ReaderSettings(**{name: value for name, value in _reader_options(options).items() if value is not None})
     except ValidationError as error:
         raise CallerError(f"An option does not fit: {'; '.join(problem['msg'] for problem in error.errors())}.") from None
-    summary = _run_flow(
-        lambda: scoring(
-            inputs=options.inputs,
-            output=options.output,
-            format=options.format,
-            model=options.model,
-            text_column=options.text_column,
-            reader=reader,
-            artifacts=options.artifacts,
-        )
-    )
+
+    def call() -> dict[str, Any]:
+        try:
+            return scoring(
+                inputs=options.inputs,
+                output=options.output,
+                format=options.format,
+                model=options.model,
+                text_column=options.text_column,
+                reader=reader,
+                artifacts=options.artifacts,
+            )
+        except UnscoredFilesError as error:
+            return error.summary
+
+    summary = _run_flow(call)
     say = _printer(options)
     say(
         f"{summary['scored']:,} of {summary['rows']:,} rows scored with {summary['model_id']}, "

@@ -11,12 +11,11 @@ from tasks.model.registry import champion
 from tasks.promote import promote_recipe
 from tasks.report import report_recipe
 from tasks.reviews.sources import resolve_sources
+from tasks.schemas import STEPS
 from tasks.split import split_recipe
 from tasks.store import ArtifactRef, Recipe, Store
 from tasks.tokenize import tokenize_recipe
 from tasks.train import model_id_of, train_recipe
-
-STEPS = ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report")
 
 _NEEDS_NO_INPUT = ("clean", "tokenize", "split", "train")  # to name their settings; the recipes of the others look into their inputs
 _UNKNOWN = ArtifactRef("", "", "", "", 0)

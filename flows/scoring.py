@@ -7,11 +7,12 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.runtime import flow_run
 
-from tasks.errors import CallerError, DataError
-from tasks.model.registry import champion
+from tasks.errors import CallerError, DataError, MachineError
+from tasks.model.bundle import check_bundle
+from tasks.model.registry import champion, models_folder
 from tasks.outcome import run_logger
 from tasks.reviews.readers import ReaderSettings
-from tasks.reviews.sources import FileSource, find_files
+from tasks.reviews.sources import FileSource, find_files, with_own_names
 from tasks.score import ScoredFile, ScoreSettings, score
 from tasks.store import Store
 
@@ -66,9 +67,13 @@ def scoring(
     folder = Path(output).resolve() if output else store.root / "scores" / model_id
     settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, format=format)
 
+    sources = with_own_names([file for name in inputs for file in find_files(name)])
+    if not sources:
+        raise CallerError("There is nothing to score: no inputs were named.")
+
     scored: list[ScoredFile] = []
     failed: dict[str, DataError | CallerError] = {}
-    for source, place in output_places([file for name in inputs for file in find_files(name)], folder, format):
+    for source, place in output_places(sources, folder, format):
         try:
             scored.append(score(source, place, model_id, settings, store))
         except (DataError, CallerError) as error:
@@ -76,22 +81,37 @@ def scoring(
             run_logger().error("%s was not scored: %s", source.name, error)
     if not scored and all(isinstance(error, CallerError) for error in failed.values()):
         raise next(iter(failed.values()))
-    return summarize(model_id, scored, {name: str(error) for name, error in failed.items()})
+    summary = summarize(model_id, scored, {name: str(error) for name, error in failed.items()})
+    if failed:
+        raise UnscoredFilesError(summary)
+    return summary
+
+
+class UnscoredFilesError(DataError):
+    """Some files could not be scored; `summary` tells of them and of the others, whose results stand."""
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        super().__init__("; ".join(f"{source}: {why}" for source, why in summary["failed"].items()))
+        self.summary = summary
 
 
 def resolve_model(model: str, store: Store) -> str:
     """Return a model's id; `champion` is the one promoted last.
 
     Raises:
-        CallerError: There is no champion yet.
+        CallerError: There is no such model, or no champion yet.
+        MachineError: The model's bundle is damaged.
     """
     if model != "champion":
+        check_bundle(models_folder(store) / model)
         return model
     current = champion(store)
     if current is None:
         raise CallerError(
             f"There is no champion in {store.root} yet. Train one with `sentiment train SOURCE`, or name a model with --model ID."
         )
+    if check_bundle(models_folder(store) / current.model_id) != current.bundle_sha256:
+        raise MachineError(f"The champion {current.model_id} is not the bundle that was promoted. Promote a model anew.")
     return current.model_id
 
 

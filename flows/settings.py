@@ -71,6 +71,8 @@ def compose_settings(preset: PresetName, overrides: Sequence[tuple[str, Any]]) -
     """
     plain = preset_settings(preset).model_dump(mode="json")
     for name, value in overrides:
+        if name == "preset":
+            raise CallerError("A preset is named with --preset, not with --set.")
         group, *path = plain, *name.split(".")
         for part in path[:-1]:
             group = _entry(group, part, name)

@@ -1,7 +1,9 @@
 """evaluate: scores the model, its parts and its baselines on the test rows, once, and seals the bundle with what it found."""
 
+import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,6 @@ import pyarrow.compute as pc
 from prefect import task
 
 from tasks.facts import collect_facts
-from tasks.fingerprint import sha256_of_json
 from tasks.model import bundle
 from tasks.model.linear import LinearSettings, fit_linear, linear_logits
 from tasks.model.metrics import Evaluation, EvaluationSettings, evaluate_models, label_lengths, slice_metrics
@@ -19,10 +20,11 @@ from tasks.model_card import render_model_card
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
 from tasks.schemas import REVIEW, REVIEW_ID, SENTIMENT, SOURCE, SPLIT, TOKENS
-from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store, StoredFile
+from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store, atomic_file
 from tasks.tables import TableWriter, read_batches
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
+LIBRARIES = ("keras", "numpy", "pyarrow", "scikit-learn", "scipy", "tensorflow")
 _SOURCES_SLICED = 20
 
 
@@ -49,28 +51,29 @@ class TestScores:
 
 def evaluate_recipe(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Recipe:
     """Describe what evaluating would make."""
-    core = sha256_of_json({file.path: file.sha256 for file in store.record_of(model).files})
-    return Recipe.of("evaluate", __name__, {"train": core, "split": rows.sha256}, settings, ("numpy", "scikit-learn", "tensorflow"))
+    inputs = {"train": store.record_of(model).digest, "split": rows.sha256}
+    return Recipe.of("evaluate", __name__, inputs, settings, LIBRARIES)
 
 
 def evaluate_artifact(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> StepResult:
-    """Write `predictions.parquet` and `metrics.json`, then the bundle's metrics, card and seal."""
+    """Write `predictions.parquet` and `metrics.json`; then seal the model's bundle, if it is not sealed yet."""
     recipe = evaluate_recipe(model, rows, settings, store)
 
     def write(draft: Draft) -> None:
         folder = store.path(model).parent
         sentiment_model = bundle.load_core(folder)
         scores = score_test_rows(sentiment_model, rows, store)
-        evaluation = _evaluate(sentiment_model, scores, rows, settings, store)
+        evaluation = _evaluate(store.record_of(model).recipe.settings, scores, rows, settings, store)
         log_step("evaluate", _headline(evaluation))
         with TableWriter(draft.open(f"evaluate/{recipe.key}/{PREDICTIONS}")) as writer:
             writer.write(_predictions(scores))
         draft.write_json(f"evaluate/{recipe.key}/{METRICS}", evaluation)
         draft.rows = len(scores.y_true)
         draft.facts["evaluation"] = evaluation
-        _seal(draft, model, evaluation, store)
 
-    return store.make(recipe, write)
+    result = store.make(recipe, write)
+    seal_bundle(model, result.record.facts["evaluation"], store)
+    return result
 
 
 def score_test_rows(model: bundle.SentimentModel, rows: ArtifactRef, store: Store) -> TestScores:
@@ -126,16 +129,20 @@ def linear_baseline(rows: ArtifactRef, store: Store) -> np.ndarray:
     return sigmoid(linear_logits(vocabulary.encode(pa.chunked_array(tokens_of("test"))), weights, settings))
 
 
+def has_default_linear_part(trained: dict[str, Any]) -> bool:
+    """Return whether a model's own n-gram part is what `linear_baseline` would train; `trained` is the train step's settings."""
+    default = {"clean": CleanSettings(), "tokenize": TokenizeSettings(), "vocabulary": VocabularySettings(), "linear": LinearSettings()}
+    return trained["seed"] == 0 and all(trained[name] == settings.model_dump(mode="json") for name, settings in default.items())
+
+
 def _train_labels(rows: ArtifactRef, store: Store) -> np.ndarray:
     batches = read_batches(store.path(rows), [SENTIMENT, SPLIT])
     return np.concatenate([batch.filter(pc.equal(batch[SPLIT], "train"))[SENTIMENT].to_numpy() for batch in batches])
 
 
-def _evaluate(
-    model: bundle.SentimentModel, scores: TestScores, rows: ArtifactRef, settings: EvaluationSettings, store: Store
-) -> Evaluation:
+def _evaluate(trained: dict[str, Any], scores: TestScores, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Evaluation:
     prior = float(np.mean(_train_labels(rows, store)))
-    linear = scores.parts[bundle.LINEAR] if bundle.LINEAR in scores.parts else linear_baseline(rows, store)
+    linear = scores.parts[bundle.LINEAR] if has_default_linear_part(trained) else linear_baseline(rows, store)
     lengths, order = label_lengths(scores.num_tokens, settings)
     slices = slice_metrics(scores.y_true, scores.y_score, lengths, settings, by="length", order=order)
     if 1 < len(scores.source.unique()) <= _SOURCES_SLICED:
@@ -154,7 +161,7 @@ def _headline(evaluation: Evaluation) -> str:
     model, linear = evaluation["model"], evaluation["baselines"]["linear"]
     low, high = model["intervals"]["accuracy"] or (float("nan"), float("nan"))
     return (
-        f"test accuracy {model['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+        f"test accuracy {model['accuracy']:.2%} ({evaluation['settings']['confidence']:.0%} interval {low:.2%} to {high:.2%}), "
         f"linear baseline {linear['accuracy']:.2%}, {model['rows']:,} rows"
     )
 
@@ -171,20 +178,28 @@ def _predictions(scores: TestScores) -> pa.Table:
     return pa.table(columns)
 
 
-def _seal(draft: Draft, model: ArtifactRef, evaluation: Evaluation, store: Store) -> None:
-    """Add the bundle's metrics and card, and `bundle.json` last: without it nothing scores with the model."""
-    core = store.record_of(model).files
-    folder = core[0].path.rpartition("/")[0]
-    added = {
-        bundle.METRICS: (json.dumps(evaluation, indent=1, allow_nan=False) + "\n").encode(),
-        bundle.CARD: render_model_card(collect_facts(model, evaluation, store)).encode(),
-    }
-    files = [
-        *core,
-        *(StoredFile(f"{folder}/{name}", draft.write_bytes(f"{folder}/{name}", data), len(data)) for name, data in added.items()),
-    ]
-    listed = {file.path.rpartition("/")[2]: {"sha256": file.sha256, "size": file.size} for file in sorted(files, key=lambda f: f.path)}
-    draft.write_json(f"{folder}/{bundle.MANIFEST}", {"format": bundle.FORMAT, "model_id": folder.rpartition("/")[2], "files": listed})
+def seal_bundle(model: ArtifactRef, evaluation: Evaluation, store: Store) -> None:
+    """Add a bundle's metrics and card, and `bundle.json` last: without it nothing scores with the model.
+
+    A sealed and undamaged bundle is left as it is, whatever it was evaluated with later.
+    """
+    folder = store.path(model).parent
+    with store.lock(f"seal-{folder.name}", f"the bundle {folder.name}"):
+        if bundle.is_sealed(folder):
+            return
+        added = {
+            bundle.METRICS: (json.dumps(evaluation, indent=1, allow_nan=False) + "\n").encode(),
+            bundle.CARD: render_model_card(collect_facts(model, evaluation, store)).encode(),
+        }
+        listed = {Path(file.path).name: {"sha256": file.sha256, "size": file.size} for file in store.record_of(model).files}
+        (folder / bundle.MANIFEST).unlink(missing_ok=True)
+        for name, data in added.items():
+            with atomic_file(folder / name) as file:
+                file.write(data)
+            listed[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        manifest = {"format": bundle.FORMAT, "model_id": folder.name, "files": dict(sorted(listed.items()))}
+        with atomic_file(folder / bundle.MANIFEST) as file:
+            file.write((json.dumps(manifest, indent=1) + "\n").encode())
 
 
 @task(task_run_name="evaluate")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 from tasks.model import bundle
 from tasks.model.metrics import Evaluation
@@ -14,7 +15,10 @@ def collect_facts(model: ArtifactRef, evaluation: Evaluation, store: Store) -> R
     folder = store.path(model).parent
     training = json.loads((folder / bundle.TRAINING).read_text(encoding="utf-8"))
     records = store.lineage(model)
-    settings = {step: record.recipe.settings for step, record in reversed(records.items())}
+    trained = records["train"].recipe.settings
+    settings: dict[str, Any] = {step: records[step].recipe.settings for step in ("ingest", "clean", "tokenize", "split") if step in records}
+    settings |= {name: trained[name] for name in ("seed", "vocabulary", "model", "linear", "decision")}
+    settings["evaluate"] = evaluation["settings"]
     ingested = records.get("ingest")
     return ReportFacts(
         model_id=folder.name,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tasks.errors import CallerError, DataError
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.batches import Batch, RefusedRow
-from tasks.reviews.columns import find_id_column, find_label_column, find_text_column, text_of
+from tasks.reviews.columns import find_id_column, find_label_column, find_text_column, plain_values, text_of
 from tasks.reviews.labels import LabelSettings, Scale, detect_scale, holds_numbers, map_labels, show_label
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
@@ -82,6 +82,8 @@ def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store
             for batch, refused in _read_labelled(sources, settings, tally):
                 accepted.write(_conform(batch, schema))
                 quarantine.write(_quarantine_batch(refused))
+        if ingest_recipe(sources, settings) != recipe:
+            raise DataError("A source changed while it was read. Nothing was kept; run again when nobody writes it.")
         tally.check(settings.max_refused_share)
         draft.rows = accepted.rows
         draft.facts.update(tally.facts(), sources=[source.name for source in sources], sample=names_sample(sources))
@@ -187,7 +189,7 @@ def _naming(source: str) -> Iterator[None]:
 
 def _distinct_labels(batch: Batch, settings: IngestSettings) -> list[Any]:
     column = find_label_column(batch.columns.schema.names, settings.label_column)
-    distinct: list[Any] = pc.unique(batch.columns[column]).to_pylist()
+    distinct: list[Any] = pc.unique(plain_values(batch.columns, column)).to_pylist()
     return distinct[:_DISTINCT_LABELS]
 
 
@@ -201,7 +203,7 @@ def _label_batch(
         label_column = find_label_column(names, settings.label_column)
         id_column = find_id_column(names, settings.id_column)
     reviews = text_of(columns, text_column)
-    mapped = map_labels(columns[label_column], settings.labels, scale)
+    mapped = map_labels(plain_values(columns, label_column), settings.labels, scale)
 
     dropped = mapped.dropped.to_numpy(zero_copy_only=False)
     unknown = mapped.labels.is_null().to_numpy(zero_copy_only=False)
@@ -215,7 +217,7 @@ def _label_batch(
 
     ids = pc.binary_join_element_wise(pa.scalar(source), rows.cast(pa.string()), "#")
     if id_column:
-        given = columns[id_column].cast(pa.string())
+        given = text_of(columns, id_column)
         ids = pc.coalesce(pc.if_else(pc.equal(given, ""), None, given), ids)
     own = {
         REVIEW_ID: ids,
@@ -244,10 +246,13 @@ def _common_schema(sources: Sequence[Source], settings: IngestSettings) -> pa.Sc
 
 
 def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [
-        batch[field.name].cast(field.type) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type) for field in schema
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    def column(field: pa.Field) -> pa.Array:
+        if field.name not in batch.schema.names:
+            return pa.nulls(batch.num_rows, field.type)
+        same = batch.schema.field(field.name).type == field.type
+        return batch[field.name] if same else text_of(batch, field.name)
+
+    return pa.RecordBatch.from_arrays([column(field) for field in schema], schema=schema)
 
 
 def _quarantine_batch(refused: Sequence[RefusedRow]) -> pa.RecordBatch:

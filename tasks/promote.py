@@ -15,6 +15,8 @@ from tasks.schemas import REVIEW, SPLIT, TEXT_HASH
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_batches, read_columns
 
+LIBRARIES = ("keras", "numpy", "pyarrow", "scipy", "tensorflow")
+
 
 def promote_artifact(
     evaluated: ArtifactRef,
@@ -59,8 +61,8 @@ def promote_recipe(
     """Describe the decision; for the present champion, the one that made it champion."""
 
     def against(other: str | None) -> Recipe:
-        facts = {"champion": other, "force_reason": force_reason, "evaluate": settings.model_dump(mode="json")}
-        return Recipe.of("promote", __name__, {"evaluate": evaluated.sha256}, facts, ("numpy",))
+        facts = {"model": model_id, "champion": other, "force_reason": force_reason, "evaluate": settings.model_dump(mode="json")}
+        return Recipe.of("promote", __name__, {"evaluate": evaluated.sha256}, facts, LIBRARIES)
 
     if champion_id == model_id:
         for record in store.records("promote"):
@@ -155,7 +157,7 @@ def _compare(
     as_good = comparison["difference"] >= 0
     reason = (
         f"{comparison['difference']:+.2%} accuracy against the champion {old.model_id} on {comparison['rows']:,} test rows "
-        f"(95 % interval {low:+.2%} to {high:+.2%})"
+        f"({settings.confidence:.0%} interval {low:+.2%} to {high:+.2%})"
     )
     if rows_seen:
         reason += f"; {rows_seen:,} rows that the champion was trained on were left out"

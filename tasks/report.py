@@ -5,25 +5,30 @@ from typing import Any
 
 from prefect import task
 
-from tasks.facts import collect_facts
+from tasks.facts import collect_facts, data_facts
 from tasks.figures import draw_figures, to_png, to_svg
 from tasks.fingerprint import sha256_of_json
 from tasks.model.metrics import Evaluation, error_examples
 from tasks.model.registry import Verdict, verdict_of
 from tasks.outcome import prefect_state, run_logger
 from tasks.rendering import template_digest
-from tasks.report_page import ARTIFACT_FIGURES, ReportFacts, StepFacts, render_markdown, render_report
+from tasks.report_page import ARTIFACT_FIGURES, DataFacts, ReportFacts, StepFacts, render_markdown, render_report
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_columns
 
+LIBRARIES = ("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")
 _ERRORS_SHOWN = 20
 
 
 def report_recipe(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, store: Store) -> Recipe:
     """Describe what reporting would make; the run's command and timings do not count."""
-    core = sha256_of_json({file.path: file.sha256 for file in store.record_of(model).files})
-    inputs = {"train": core, "evaluate": store.record_of(evaluated).files[1].sha256, "promote": decided.sha256}
-    return Recipe.of("report", __name__, inputs, {"templates": template_digest()}, ("matplotlib", "numpy"))
+    inputs = {
+        "train": store.record_of(model).digest,
+        "evaluate": store.record_of(evaluated).digest,
+        "promote": decided.sha256,
+        "data": sha256_of_json(dataclasses.asdict(data_facts(store.lineage(model)) or DataFacts(0, 0))),
+    }
+    return Recipe.of("report", __name__, inputs, {"templates": template_digest()}, LIBRARIES)
 
 
 def report_artifact(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, command: str, store: Store) -> StepResult:
@@ -54,7 +59,7 @@ def _facts_and_figures(
         reason=verdict.reason,
         champion_id=verdict.champion_id,
         comparison=verdict.comparison,
-        errors=error_examples(predictions["review_id"].to_pylist(), y_true, y_score, _ERRORS_SHOWN),
+        errors=error_examples(predictions["review_id"].to_pylist(), y_true, y_score, _ERRORS_SHOWN, evaluation["settings"]["threshold"]),
         steps=[StepFacts(step, entry["state"], entry["seconds"], entry["rows"]) for step, entry in store.journal().items()],
         command=command,
         created=store.record_of(model).created[:19] + "Z",
@@ -67,7 +72,7 @@ def _facts_and_figures(
         history=facts.history,
         best_epoch=facts.best_epoch,
         num_tokens=predictions["num_tokens"].to_numpy(),
-        sequence_length=facts.settings["train"]["model"]["sequence_length"],
+        sequence_length=facts.settings["model"]["sequence_length"],
     )
     return facts, figures
 

@@ -29,7 +29,7 @@ FIGURE_NOTES = {
     "scores": "Reviews on the wrong side of the dotted threshold are the errors.",
     "slices-length": "Lengths in tokens, number of reviews in brackets, with intervals of the accuracy.",
     "slices-source": "Where the reviews came from, number of reviews in brackets, with intervals of the accuracy.",
-    "lengths": "All reviews that were read, after cleaning.",
+    "lengths": "Test reviews, after cleaning.",
 }
 ARTIFACT_FIGURES = ("accuracy", "loss", "confusion", "roc", "reliability", "scores")
 ARTIFACT_BYTES = 300_000  # Prefect keeps every version of an artifact in its database

@@ -52,8 +52,8 @@ def score_file(source: FileSource, output: Path, model: SentimentModel, settings
     """Score every row of a file.
 
     Args:
-        source: The file. `output`: the result's path; `<output>.quarantine.jsonl` stands beside it if rows were refused.
-        output: Where the result shall stand; it appears there when it is complete.
+        source: The file.
+        output: Where the result shall stand when it is complete; `<output>.quarantine.jsonl` stands beside it if rows were refused.
         model: A bundle opened by `load_bundle`.
         settings: Reading and writing.
 
@@ -63,7 +63,7 @@ def score_file(source: FileSource, output: Path, model: SentimentModel, settings
         MachineError: The disk refuses, or the model's bundle changed while it was used.
     """
     refused: list[dict[str, Any]] = []
-    rows = scored = 0
+    rows = 0
     quarantine = output.with_name(f"{output.name}.quarantine.jsonl")
 
     def apply(batch: Batch) -> tuple[Batch, pa.RecordBatch]:
@@ -74,13 +74,14 @@ def score_file(source: FileSource, output: Path, model: SentimentModel, settings
             writer.write(result)
             refused.extend(asdict(row) for row in batch.refused)
             rows += batch.columns.num_rows + len(batch.refused)
-            scored += result.num_rows
             advance(batch.columns.num_rows)
-        if rows != scored + len(refused):
-            raise DataError(f"{source.name}: {rows} rows were read, {scored} scored and {len(refused)} refused; nothing was published.")
+        if rows != writer.rows + len(refused):
+            raise DataError(
+                f"{source.name}: {rows} rows were read, {writer.rows} written and {len(refused)} refused; nothing was published."
+            )
         model.check_unchanged()
         _write_quarantine(quarantine, refused)
-    return ScoredFile(source.name, rows, scored, len(refused), str(output), str(quarantine) if refused else None)
+    return ScoredFile(source.name, rows, writer.rows, len(refused), str(output), str(quarantine) if refused else None)
 
 
 def _open_writer(file: BinaryIO, settings: ScoreSettings) -> AbstractContextManager[TableWriter | CsvWriter]:

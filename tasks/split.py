@@ -30,6 +30,7 @@ _DECLARED_NAMES = {
     "test": TEST,
 }
 _NAMED_IN_FACTS = 200
+_FOR_VALIDATION = np.uint64(0x5851F42D4C957F2D)  # so that no seed's validation rows are another seed's test rows
 
 
 class SplitSettings(BaseModel, frozen=True, extra="forbid"):
@@ -82,7 +83,7 @@ def plan_split(hashes: np.ndarray, declared: np.ndarray, settings: SplitSettings
     training = (side == TRAIN) & ~left_out
     if not np.any(declared == VALIDATION):
         if settings.validation_rows == "hash":
-            chosen = _fractions(hashes, settings.seed + 1) < settings.validation_share
+            chosen = _fractions(hashes ^ _FOR_VALIDATION, settings.seed) < settings.validation_share
         else:
             last = np.flatnonzero(training)
             cut = len(last) - round(len(last) * settings.validation_share)

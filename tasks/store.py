@@ -101,6 +101,11 @@ class Record:
         main = self.files[0]
         return ArtifactRef(self.recipe.step, self.recipe.key, main.path, main.sha256, self.rows)
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all its files together, by their paths."""
+        return sha256_of_json({file.path: file.sha256 for file in self.files})
+
     def to_json(self) -> str:
         """Return the record as JSON text, with its key for those who read it by eye and a digest of all it says."""
         plain = asdict(self)
@@ -235,19 +240,12 @@ class Store:
         return self.root / ref.path
 
     def find(self, recipe: Recipe) -> Record | None:
-        """Return the record of this recipe if all its files are there and hash to what it says; set bad ones aside."""
-        place = self._record_path(recipe.step, recipe.key)
+        """Return the record of this recipe if all its files are there and hash to what it says. Nothing is changed."""
         try:
-            record = Record.from_json(place.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            record = Record.from_json(self._record_path(recipe.step, recipe.key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        except (ValueError, KeyError, TypeError):
-            self._set_aside(place, "its record is damaged")
-            return None
-        bad = [file for file in record.files if not self.is_intact(file)]
-        for file in bad:
-            self._set_aside(self.root / file.path, "it is missing or not what its record says")
-        return None if bad else record
+        return record if all(self.is_intact(file) for file in record.files) else None
 
     def is_intact(self, file: StoredFile) -> bool:
         """Return whether the file is there, whole and unchanged."""
@@ -299,6 +297,7 @@ class Store:
             record = self.find(recipe)
             cached = record is not None
             if record is None:
+                self._clear_damage(recipe)
                 record = self._write(recipe, write, started)
         result = StepResult(record, cached, round(time.perf_counter() - started, 3))
         self.note(recipe.step, result.cached, result.seconds, record.rows)
@@ -331,6 +330,20 @@ class Store:
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _clear_damage(self, recipe: Recipe) -> None:
+        """Set aside what stands in the place of an artifact and is not what its record says."""
+        place = self._record_path(recipe.step, recipe.key)
+        try:
+            record = Record.from_json(place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError):
+            self._set_aside(place, "its record is damaged")
+            return
+        for file in record.files:
+            if not self.is_intact(file):
+                self._set_aside(self.root / file.path, "it is not what its record says")
 
     def _publish(self, place: Path, final: Path) -> None:
         make_folder(final.parent)

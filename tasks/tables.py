@@ -93,6 +93,7 @@ class CsvWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._started = False
+        self.rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows."""
@@ -103,6 +104,7 @@ class CsvWriter:
             self._started = True
         writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
         self._file.write(text.getvalue().encode())
+        self.rows += batch.num_rows
 
     def close(self) -> None:
         """Do nothing; the file is its owner's to close."""

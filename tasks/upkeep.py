@@ -1,15 +1,14 @@
 """Care of an artifacts folder: hash everything again, and remove what nothing refers to."""
 
-import shutil
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks.errors import PipelineError
 from tasks.model.bundle import check_bundle
 from tasks.model.registry import list_models, models_folder
+from tasks.schemas import STEPS
 from tasks.store import Record, Store
-
-STEPS = ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report")
-_DISPOSABLE = ("tmp", "set_aside", "locks")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def find_garbage(store: Store) -> list[Finding]:
     """Return the files that nothing refers to.
 
     Models, what they were made from, and the latest artifact of every step stay; drafts of killed runs, damaged files that were set
-    aside, and intermediates of no model go. Do not call it while a run is under way.
+    aside, and intermediates of no model go. Drafts of runs under way stay.
     """
     keep: set[str] = set()
     records = _all_records(store)
@@ -65,9 +64,9 @@ def find_garbage(store: Store) -> list[Finding]:
             name = path.relative_to(store.root).as_posix()
             if path.is_file() and name not in keep:
                 garbage.append(Finding(name, "no model stands on it and it is not the latest", path.stat().st_size))
-    for folder in _DISPOSABLE[:2]:
+    for folder in ("tmp", "set_aside"):
         for path in sorted((store.root / folder).rglob("*")):
-            if path.is_file():
+            if path.is_file() and not _is_being_written(path):
                 garbage.append(Finding(path.relative_to(store.root).as_posix(), f"left in {folder}", path.stat().st_size))
     return garbage
 
@@ -77,7 +76,22 @@ def delete_garbage(store: Store, garbage: list[Finding]) -> None:
     for finding in sorted(garbage, key=lambda finding: not finding.path.endswith(".json")):
         (store.root / finding.path).unlink(missing_ok=True)
     for folder in (store.root / "tmp").glob("*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _is_being_written(path: Path) -> bool:
+    """Return whether a file is in the draft, `tmp/<pid>-…`, of a process that is alive."""
+    pid = path.parent.name.partition("-")[0]
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _all_records(store: Store) -> list[Record]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from tasks.errors import CallerError, MachineError
+from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_file
 from tasks.model.decision import Decision
 from tasks.model.linear import LinearSettings, linear_logits
@@ -200,6 +200,15 @@ def check_bundle(folder: Path) -> str:
             f"The bundle {folder.name} is not what its {MANIFEST} says: {', '.join(damaged)}. Train it again, or restore the folder."
         )
     return sha256_of_file(place)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Return whether a bundle is complete and undamaged."""
+    try:
+        check_bundle(folder)
+    except PipelineError:
+        return False
+    return True
 
 
 def load_core(folder: Path) -> SentimentModel:

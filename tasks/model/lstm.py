@@ -50,7 +50,7 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     soft_labels: float = Field(
         0.5, ge=0, le=1, description="weight of a teacher's probability in a training label, where there is a teacher (default network)"
     )
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size at the start")
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size at the start")
     decay: bool = Field(True, description="let the learning rate fall to zero along a cosine (default network)")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a gradient (default network)")
     batch_size: int = Field(64, ge=1, description="reviews of one training step")
@@ -61,6 +61,8 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     def _check_lengths(self) -> "LstmSettings":
         if self.network == "default" and (self.chunk_length % self.stride or self.sequence_length % self.chunk_length):
             raise ValueError("sequence_length must be a multiple of chunk_length, and that of stride")
+        if self.pair_buckets == 1:
+            raise ValueError("pair_buckets must be 0 (none) or at least 2")
         return self
 
     @classmethod

@@ -82,6 +82,8 @@ def fit_lstm(
         started = time.perf_counter()
         learnt = train_epoch(epoch)
         entry = {"epoch": epoch, **learnt, **measure(), "seconds": round(time.perf_counter() - started, 2)}
+        if not np.isfinite(entry["val_loss"]):
+            raise CallerError(f"Training diverged in epoch {epoch}: the validation loss is not a number. Lower model.learning_rate.")
         history.append(entry)
         if on_epoch:
             on_epoch(entry)

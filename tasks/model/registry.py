@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.errors import CallerError, MachineError
-from tasks.fingerprint import sha256_of_file
+from tasks.model.bundle import check_bundle
 from tasks.model.metrics import PairedDifference
 from tasks.store import ArtifactRef, Store, atomic_file, make_folder, sync_folder
 
@@ -72,15 +72,19 @@ def promote_model(store: Store, model_id: str, reason: str) -> Promotion:
 
     Raises:
         CallerError: There is no such sealed bundle.
+        MachineError: The bundle is damaged.
     """
-    bundle = models_folder(store) / model_id / "bundle.json"
-    if not bundle.is_file():
+    return _promote(store, model_id, _predecessor(store, model_id), reason)
+
+
+def _promote(store: Store, model_id: str, replaced: str | None, reason: str) -> Promotion:
+    if model_id not in list_models(store):
         known = ", ".join(list_models(store)) or "none yet"
         raise CallerError(f"No model {model_id!r} in {models_folder(store)}. Known models: {known}.")
     entry = Promotion(
         model_id,
-        sha256_of_file(bundle),
-        _predecessor(store, model_id),
+        check_bundle(models_folder(store) / model_id),
+        replaced,
         datetime.now(UTC).isoformat(timespec="seconds"),
         _user_name(),
         reason,
@@ -92,7 +96,7 @@ def promote_model(store: Store, model_id: str, reason: str) -> Promotion:
 
 
 def roll_back(store: Store, reason: str) -> Promotion:
-    """Make the champion's predecessor the champion again; the caller holds `registry_lock`.
+    """Make the champion's predecessor the champion again; the caller holds `registry_lock`. A second time goes one further back.
 
     Raises:
         CallerError: There is no predecessor.
@@ -100,7 +104,8 @@ def roll_back(store: Store, reason: str) -> Promotion:
     current = champion(store)
     if current is None or current.replaced is None:
         raise CallerError("There is no earlier champion to roll back to. See `sentiment models list`.")
-    return promote_model(store, current.replaced, reason)
+    its_own = [entry.replaced for entry in history(store) if entry.model_id == current.replaced]
+    return _promote(store, current.replaced, its_own[-1] if its_own else None, reason)
 
 
 def verdict_of(decided: ArtifactRef, store: Store) -> Verdict:
@@ -114,7 +119,13 @@ def history(store: Store) -> list[Promotion]:
         lines = (models_folder(store) / _HISTORY).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [Promotion(**json.loads(line)) for line in lines]
+    entries = []
+    for line in lines:
+        try:
+            entries.append(Promotion(**json.loads(line)))
+        except (ValueError, TypeError):  # torn by a power cut; champion.json is what counts
+            continue
+    return entries
 
 
 def was_undone(store: Store, model_id: str, reason: str) -> bool:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from tasks.errors import CallerError, DataError
 
-_LONGEST_NAME = 40
+_LONGEST_NAME, _MOST_WORDS = 40, 3
 # Each line is a rank: the first rank with a hit decides, two hits within it are the caller's to decide.
 _TEXT_NAMES = (
     ["review", "reviews", "reviewtext", "reviewbody", "text", "fulltext", "content", "comment", "comments", "body",
@@ -68,9 +68,21 @@ def text_of(columns: pa.RecordBatch, name: str) -> pa.StringArray:
         raise DataError(f"Column {name!r} holds {kind}, expected text. Name another column, or write its values as text.") from error
 
 
+def plain_values(columns: pa.RecordBatch, name: str) -> pa.Array:
+    """Return a column of single values, shape (num_rows,).
+
+    Raises:
+        DataError: The column holds lists or other nested values.
+    """
+    if pa.types.is_nested(columns[name].type):
+        raise DataError(f"Column {show_name(name)!r} holds {columns[name].type}, expected single values. Name another column.")
+    return columns[name]
+
+
 def show_name(name: str) -> str:
     """Return a column's name as logs and messages may show it: of a headerless file the first review may stand there as a name."""
-    return " ".join(name.split()) if len(name) <= _LONGEST_NAME else f"(a text of {len(name)} characters)"
+    words = name.split()
+    return " ".join(words) if len(name) <= _LONGEST_NAME and len(words) <= _MOST_WORDS else f"(a text of {len(name)} characters)"
 
 
 def is_usual_name(name: str) -> bool:
@@ -83,7 +95,7 @@ def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], .
     if found is None:
         raise CallerError(
             f"No column looks like the {what}. The columns are: {_listed(names)}. "
-            f"Usual names are {', '.join(ranks[0][:4])}. Name it with {option}."
+            f"Usual names are {', '.join(ranks[0][:4])}. Name it with {option}; if the first row is data, say --no-header."
         )
     return found
 

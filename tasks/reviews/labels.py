@@ -106,7 +106,7 @@ def detect_scale(distinct_values: Iterable[Any], settings: LabelSettings) -> Sca
     shown = ", ".join(f"{number:g}" for number in numbers[:12]) + ("…" if len(numbers) > 12 else "")
     raise CallerError(
         f"The labels {shown} can be read in more than one way. Expected 0 and 1, or stars from 1 to 5 or from 1 to 10. "
-        f"Give the scale (binary, 5 or 10), or map each: --label {numbers[0]:g}=negative."
+        f"Give the scale, such as --set ingest.labels.scale=5 (or binary, or 10), or map each: --label {numbers[0]:g}=negative."
     )
 
 

@@ -19,7 +19,7 @@ from tasks.reviews.sample import SampleSettings, generate_reviews
 from tasks.schemas import SAMPLE
 
 IMDB = "imdb"
-_NOT_REVIEWS = (".md", ".json.part", ".quarantine.jsonl", ".quarantine.parquet")
+_NOT_REVIEWS = (".md", ".part", ".scored.csv", ".scored.parquet", ".quarantine.jsonl", ".quarantine.parquet")
 logger = logging.getLogger(__name__)
 
 
@@ -62,14 +62,14 @@ class SampleSource:
 
 @dataclass(frozen=True)
 class ImdbSource:
-    """The official aclImdb archive, read as a stream."""
+    """The official aclImdb archive, kept in a folder, fetched when it is first read."""
 
-    path: Path
+    folder: Path
     name: str = IMDB
 
     def digest(self) -> str:
-        """Return the archive's SHA-256."""
-        return sha256_of_file(self.path)
+        """Return the archive's SHA-256, which every read checks."""
+        return imdb.SHA256
 
     def describe(self, settings: ReaderSettings) -> str:
         """Return what the archive is."""
@@ -77,7 +77,7 @@ class ImdbSource:
 
     def read(self, settings: ReaderSettings) -> Iterator[Batch]:
         """Yield its labelled reviews with the official split."""
-        return imdb.read_archive(self.path)
+        return imdb.read_archive(_fetch_imdb(self.folder))
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,13 @@ def resolve_sources(names: Sequence[str], downloads: Path, sample: SampleSetting
 
     Raises:
         CallerError: A name matches nothing.
-        MachineError: The archive cannot be fetched.
     """
     sources: list[Source] = []
     for name in names:
         if name == SAMPLE:
             sources.append(SampleSource(sample))
         elif name == IMDB:
-            sources.append(ImdbSource(_fetch_imdb(downloads)))
+            sources.append(ImdbSource(downloads))
         else:
             sources.extend(find_files(name))
     return with_own_names(sources)
@@ -135,8 +134,8 @@ def with_own_names(sources: Sequence[SourceType]) -> list[SourceType]:
     """
     counts = Counter(source.name for source in sources)
     named = [
-        replace(source, name=f"{source.path.as_posix()}{f'/{source.member}' if source.member else ''}")
-        if counts[source.name] > 1 and isinstance(source, FileSource)
+        replace(source, name=_full_name(source))
+        if isinstance(source, FileSource) and (counts[source.name] > 1 or source.name in (SAMPLE, IMDB))
         else source
         for source in sources
     ]
@@ -144,6 +143,11 @@ def with_own_names(sources: Sequence[SourceType]) -> list[SourceType]:
     if twice:
         raise CallerError(f"Given twice: {', '.join(twice[:5])}. Name every source once, or its reviews would count twice.")
     return named
+
+
+def _full_name(source: FileSource) -> str:
+    path = source.path.as_posix()
+    return f"{path if '/' in path else f'./{path}'}{f'/{source.member}' if source.member else ''}"
 
 
 def find_files(pattern: str) -> list[FileSource]:

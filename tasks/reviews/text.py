@@ -129,6 +129,8 @@ def tokenize_tutorial_text(text: pa.Array) -> pa.Array:
 def text_hashes(reviews: pa.Array) -> np.ndarray:
     """Return a 64-bit hash of each review's normalised text: equal for reviews that differ in case, tags, punctuation or spaces.
 
+    Reviews of symbols alone (emoji, `:(`) count by those.
+
     Args:
         reviews: string, shape (num_reviews,); null counts as empty.
 
@@ -138,6 +140,8 @@ def text_hashes(reviews: pa.Array) -> np.ndarray:
     text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
     text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), r"[^\p{L}\p{N} ]+", " ")
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r" +", " "))
+    symbols = pc.utf8_trim_whitespace(pc.fill_null(reviews.cast(pa.string()), ""))
+    text = pc.if_else(pc.equal(text, ""), symbols, text)
     digests = b"".join(hashlib.blake2b(review.encode(), digest_size=8).digest() for review in text.to_pylist())
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
 

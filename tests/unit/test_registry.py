@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Store:
     """An artifacts folder with three sealed models and one that is not sealed."""
     for model_id in ("m-c", "m-a", "m-b"):
         (tmp_path / "models" / model_id).mkdir(parents=True)
-        (tmp_path / "models" / model_id / "bundle.json").write_text(f'{{"id": "{model_id}"}}')
+        (tmp_path / "models" / model_id / "bundle.json").write_text(f'{{"id": "{model_id}", "files": {{}}}}')
     (tmp_path / "models" / "m-draft").mkdir()
     (tmp_path / "models" / "m-draft" / "settings.json").write_text("{}")
     return Store(tmp_path)
@@ -51,7 +51,7 @@ def test_a_promotion_is_noted_and_takes_effect(store: Store, monkeypatch: pytest
     assert champion(store) == second and history(store) == [first, second]
     assert (second.model_id, second.replaced, second.by, second.reason) == ("m-b", "m-a", "ada", "better: +1 %")
     assert first.replaced is None and second.promoted_at.endswith("+00:00")
-    assert second.bundle_sha256 == hashlib.sha256(b'{"id": "m-b"}').hexdigest()
+    assert second.bundle_sha256 == hashlib.sha256(b'{"id": "m-b", "files": {}}').hexdigest()
     assert json.loads((models_folder(store) / "champion.json").read_text()) == asdict(second)
     assert not list(models_folder(store).glob(".*"))
 
@@ -74,7 +74,7 @@ def test_a_rollback_brings_the_predecessor_back(store: Store) -> None:
         roll_back(store, "complaints")
     promote_model(store, "m-b", "next")
     entry = roll_back(store, "complaints")
-    assert champion(store) == entry and (entry.model_id, entry.replaced, entry.reason) == ("m-a", "m-b", "complaints")
+    assert champion(store) == entry and (entry.model_id, entry.replaced, entry.reason) == ("m-a", None, "complaints")
     assert [promotion.model_id for promotion in history(store)] == ["m-a", "m-b", "m-a"]
 
 
@@ -135,3 +135,27 @@ def test_a_verdict_is_read_as_it_was_written(store: Store) -> None:
         draft.write_json("promote/verdict.json", asdict(verdict))
 
     assert verdict_of(store.make(recipe, write).ref, store) == verdict
+
+
+def test_a_second_rollback_goes_one_further_back(store: Store) -> None:
+    """After a, b and c, two rollbacks end at a, not at the model that was left first."""
+    for model_id in ("m-a", "m-b", "m-c"):
+        promote_model(store, model_id, "better")
+    assert [roll_back(store, "worse after all").model_id for _ in range(2)] == ["m-b", "m-a"]
+
+
+def test_a_damaged_bundle_is_not_promoted(store: Store) -> None:
+    """A bundle with a file that its `bundle.json` does not know is refused, and the champion stays."""
+    promote_model(store, "m-a", "first")
+    (models_folder(store) / "m-b" / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(MachineError, match=r"m-b is not what its bundle\.json says: weights\.safetensors"):
+        promote_model(store, "m-b", "second")
+    assert champion(store).model_id == "m-a"
+
+
+def test_a_torn_line_of_the_history_is_passed_over(store: Store) -> None:
+    """What a power cut left half written costs that line alone."""
+    entry = promote_model(store, "m-a", "first")
+    with (models_folder(store) / "history.jsonl").open("a") as file:
+        file.write('{"model_id": "m-')
+    assert history(store) == [entry]

@@ -95,7 +95,8 @@ def test_sources_come_in_the_order_given(folder: Path, tmp_path: Path) -> None:
 def test_digests_are_of_what_is_read(folder: Path) -> None:
     """Of a file its bytes, wherever it lies; of the sample all its settings."""
     first, second = find_files(str(folder / "b.csv"))[0], find_files(str(folder / "a" / "z.csv"))[0]
-    assert first.digest() == second.digest() == hashlib.sha256(CONTENT).hexdigest() == ImdbSource(folder / "b.csv").digest()
+    assert first.digest() == second.digest() == hashlib.sha256(CONTENT).hexdigest()
+    assert ImdbSource(folder).digest() == imdb.SHA256
     other = [SampleSettings(rows=11), SampleSettings(rows=10, seed=1), SampleSettings(rows=10, label_noise=0.5)]
     assert len({SampleSource(settings).digest() for settings in [SAMPLE, *other]}) == 4
 
@@ -123,5 +124,8 @@ def test_the_archive_is_fetched_into_its_folder_with_progress(tmp_path: Path, mo
 
     monkeypatch.setattr(imdb, "download_archive", download)
     monkeypatch.setattr(sources, "row_progress", bar)
-    assert resolve_sources(["imdb"], tmp_path, SAMPLE) == [ImdbSource(tmp_path / "aclImdb_v1.tar.gz")]
+    monkeypatch.setattr(imdb, "read_archive", lambda path: iter([path]))
+    source = resolve_sources(["imdb"], tmp_path, SAMPLE)[0]
+    assert source == ImdbSource(tmp_path) and steps == []
+    assert list(source.read(ReaderSettings())) == [tmp_path / "aclImdb_v1.tar.gz"]
     assert steps == [40, 20, 40]

@@ -109,12 +109,13 @@ def test_a_damaged_artifact_is_made_again(
 
 @pytest.mark.parametrize("text", ["", "5", "null", '"text"', "[]", "[1]", "{}", '{"key": 1}', "\ud800", "[" * 9])
 def test_a_record_that_is_none_is_a_miss(store: Store, text: str) -> None:
-    """Whatever stands in a record's place is set aside, never a crash."""
+    """Whatever stands in a record's place counts as nothing and stays for whoever only looks; the step's next run sets it aside."""
     place = store.root / "clean" / f"{RECIPE.key}.json"
     place.parent.mkdir(parents=True)
     place.write_bytes(text.encode(errors="surrogatepass"))
-    assert store.find(RECIPE) is None and not place.exists()
+    assert store.find(RECIPE) is None and place.exists()
     assert not store.make(RECIPE, _write).cached
+    assert store.find(RECIPE) is not None and len(list((store.root / "set_aside").iterdir())) == 1
 
 
 def test_no_flipped_bit_of_a_record_goes_unnoticed(store: Store) -> None:
