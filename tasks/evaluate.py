@@ -161,7 +161,7 @@ def _headline(evaluation: Evaluation) -> str:
     model, linear = evaluation["model"], evaluation["baselines"]["linear"]
     low, high = model["intervals"]["accuracy"] or (float("nan"), float("nan"))
     return (
-        f"test accuracy {model['accuracy']:.2%} ({evaluation['settings']['confidence']:.0%} interval {low:.2%} to {high:.2%}), "
+        f"test accuracy {model['accuracy']:.2%} ({evaluation['settings']['confidence'] * 100:.4g} % interval {low:.2%} to {high:.2%}), "
         f"linear baseline {linear['accuracy']:.2%}, {model['rows']:,} rows"
     )
 

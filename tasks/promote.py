@@ -157,7 +157,7 @@ def _compare(
     as_good = comparison["difference"] >= 0
     reason = (
         f"{comparison['difference']:+.2%} accuracy against the champion {old.model_id} on {comparison['rows']:,} test rows "
-        f"({settings.confidence:.0%} interval {low:+.2%} to {high:+.2%})"
+        f"({settings.confidence * 100:.4g} % interval {low:+.2%} to {high:+.2%})"
     )
     if rows_seen:
         reason += f"; {rows_seen:,} rows that the champion was trained on were left out"

@@ -36,9 +36,10 @@ def verify_store(store: Store) -> tuple[int, list[Finding]]:
             if not store.is_intact(file):
                 found.append(Finding(file.path, f"missing or not what the record of {record.recipe.step} says", file.size))
     for model_id in list_models(store):
-        checked += 1
+        folder = models_folder(store) / model_id
+        checked += len(list(folder.iterdir()))
         try:
-            check_bundle(models_folder(store) / model_id)
+            check_bundle(folder)
         except PipelineError as error:
             found.append(Finding(f"models/{model_id}", str(error)))
     return checked, list({finding.path: finding for finding in found}.values())

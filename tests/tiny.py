@@ -27,7 +27,7 @@ COLUMNS = ("id", "review", "sentiment", "shop")
 PRAISE = ("wonderful", "superb", "charming", "delightful", "brilliant")
 BLAME = ("dreadful", "dull", "clumsy", "tiresome", "wooden")
 THINGS = ("plot", "cast", "music", "dialogue", "ending")
-REPEATED = (7, 30, 51)  # numbers of the reviews that stand in the file twice, the second time shouting
+REPEATED = (3, 7, 30, 51, 77, 101, 150, 202, 311, 390)  # numbers of the reviews that stand in the file twice, the second time shouting
 BAD_ROWS = (["bad-1", "", "positive", "Leeds"], ["bad-2", "So so.", "meh", "Leeds"], ["bad-3", "Too", "many", "fields", "here"])
 
 

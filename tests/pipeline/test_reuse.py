@@ -102,7 +102,7 @@ EDITS = [
     ("tasks/reviews/labels.py", '"pos", "true"', '"pos", "true", "yay"', "ingest"),
     ("tasks/reviews/text.py", "{0,60}", "{0,61}", "clean"),
     ("tasks/tokenize.py", "0.99", "0.98", "tokenize"),
-    ("tasks/split.py", "+ 1) < settings.validation_share", "+ 2) < settings.validation_share", "split"),
+    ("tasks/split.py", "hashes ^ _FOR_VALIDATION", "~(hashes ^ _FOR_VALIDATION)", "split"),
     ("tasks/model/layers.py", "dtype", "dtype ", None),
     ("tasks/model/linear.py", "_NO_PENALTY = 1e6", "_NO_PENALTY = 1e5", "train"),
     ("tasks/model/metrics.py", "def evaluate_models(", "EXTRA = 1\n\n\ndef evaluate_models(", "evaluate"),
@@ -208,8 +208,8 @@ DAMAGED = [
     ("split/" + "?" * 64 + ".parquet", flip_a_bit, "split"),
     ("models/m-*/weights.safetensors", flip_a_bit, "train"),
     ("models/m-*/seen.npy", delete, "train"),
-    ("models/m-*/bundle.json", truncate, "evaluate"),
-    ("models/m-*/MODEL_CARD.md", delete, "evaluate"),
+    ("models/m-*/bundle.json", truncate, "seal"),
+    ("models/m-*/MODEL_CARD.md", delete, "seal"),
     ("evaluate/*/predictions.parquet", flip_a_bit, "evaluate"),
     ("evaluate/*/metrics.json", truncate, "evaluate"),
     ("promote/*.verdict.json", flip_a_bit, "promote"),
@@ -229,9 +229,10 @@ def test_damage_is_noticed_and_mended(
 
     summary = tiny.train(artifacts, trained.reviews)
 
-    is_record = pattern == "clean/*.json"
-    assert is_record or name in [finding.path for finding in damaged]
-    assert tiny.steps_that_ran(summary)[0] == step
+    is_record, is_seal = pattern == "clean/*.json", step == "seal"
+    named = [finding.path for finding in damaged]
+    assert is_record or name in named or (is_seal and name.rpartition("/")[0] in named)
+    assert tiny.steps_that_ran(summary)[:1] == ([] if is_seal else [step])
     assert set(tiny.steps_that_ran(summary)) <= {step, *({"evaluate", "report"} if step == "train" else set())}
     assert verify_store(Store(artifacts))[1] == []
     assert step == "report" or is_record or tiny.digests(artifacts)[name] == tiny.digests(trained.root)[name]

@@ -61,7 +61,7 @@ def test_summary_is_the_contract(trained: tiny.Trained, tmp_path: Path, sentimen
         "command": str, "status": str, "model_id": str, "rows": int, "scored": int, "quarantined": int, "outputs": list, "seconds": float,
     }  # fmt: skip
     assert (summary["command"], summary["status"], summary["model_id"]) == ("score", "scored", trained.summary["model_id"])
-    assert (summary["rows"], summary["scored"], summary["quarantined"]) == (406, 405, 1)
+    assert (summary["rows"], summary["scored"], summary["quarantined"]) == (413, 412, 1)
     assert [Path(name).name for name in summary["outputs"]] == ["reviews.scored.parquet"]
 
 
@@ -257,7 +257,7 @@ def test_several_inputs_one_of_them_bad(trained: tiny.Trained, tmp_path: Path, s
 
 
 def test_same_name_in_two_folders(trained: tiny.Trained, tmp_path: Path) -> None:
-    """Files whose results would have one name are kept apart, or refused before anything is scored."""
+    """Files whose results would have one name are kept apart; a file given twice is refused before anything is scored."""
     for folder in ("in/x", "in/y"):
         (tmp_path / folder).mkdir(parents=True)
         write_csv(tmp_path / folder / "a.csv", ["review"], [GOOD])
@@ -266,9 +266,11 @@ def test_same_name_in_two_folders(trained: tiny.Trained, tmp_path: Path) -> None
     summary = scoring([tmp_path / "in"], trained.root, output=str(tmp_path / "out"))
 
     assert len(set(summary["outputs"])) == 3 == len(list((tmp_path / "out").iterdir()))
-    with pytest.raises(CallerError, match="same name"):
-        scoring([tmp_path / "in" / "x" / "a.csv", tmp_path / "in" / "y" / "a.csv"], trained.root, output=str(tmp_path / "out2"))
-    assert not (tmp_path / "out2").exists()
+    singly = scoring([tmp_path / "in" / "x" / "a.csv", tmp_path / "in" / "y" / "a.csv"], trained.root, output=str(tmp_path / "out2"))
+    assert len(set(singly["outputs"])) == 2
+    with pytest.raises(CallerError, match="Given twice"):
+        scoring([tmp_path / "in" / "x" / "a.csv"] * 2, trained.root, output=str(tmp_path / "out3"))
+    assert not (tmp_path / "out3").exists()
 
 
 @pytest.mark.parametrize(
@@ -316,11 +318,13 @@ def test_sample_model_warns(artifacts: Path, trained: tiny.Trained, tmp_path: Pa
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     tiny.reseal(folder)
 
-    loud = sentiment("score", path, "--artifacts", artifacts)
+    unpromoted = sentiment("score", path, "--artifacts", artifacts)
+    loud = sentiment("score", path, "--artifacts", artifacts, "--model", trained.summary["model_id"])
 
     assert "generated sample" not in quiet.stderr
     assert "generated sample" in loud.stderr
     assert loud.exit_code == 0
+    assert unpromoted.exit_code == 4 and "not the bundle that was promoted" in unpromoted.stderr
 
 
 @pytest.mark.parametrize("change", ["removed", "replaced"])
