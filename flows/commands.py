@@ -133,7 +133,7 @@ def verify(options: Namespace) -> Outcome:
     say = _printer(options)
     for finding in found:
         say(f"damaged: {finding.path}: {finding.why}")
-    say(f"{checked:,} files hashed, {len(found):,} damaged." + (" The next run makes them again." if found else ""))
+    say(f"{checked:,} files hashed, {len(found):,} damaged." + (" A run of the same data and settings makes them again." if found else ""))
     return {"command": "verify", "checked": checked, "damaged": [finding.path for finding in found]}, 4 if found else 0
 
 

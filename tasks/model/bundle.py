@@ -69,7 +69,7 @@ class ReviewScores:
 
     Args:
         p_positive: float32, shape (num_rows,); only meaningful where `status` is ok or truncated.
-        status: shape (num_rows,): ok, truncated (scored by its first tokens), empty (no tokens), unknown_words (no token is known).
+        status: shape (num_rows,): ok, truncated (longer than the LSTM reads), empty (no tokens), unknown_words (no token is known).
     """
 
     p_positive: np.ndarray
