@@ -1,6 +1,7 @@
 """Care of an artifacts folder: hash everything again, and remove what nothing refers to."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from tasks.model.bundle import check_bundle
 from tasks.model.registry import list_models, models_folder
 from tasks.schemas import STEPS
 from tasks.store import Record, Store
+
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ def delete_garbage(store: Store, garbage: list[Finding]) -> None:
 
 
 def _is_being_written(path: Path) -> bool:
-    """Return whether a file is in the draft, `tmp/<pid>-…`, of a process that is alive."""
+    """Return whether a file is in the draft, `tmp/<pid>-…`, of a process that is alive (on Windows: is less than a day old)."""
+    if os.name != "posix":  # os.kill(pid, 0) would interrupt the process there
+        return time.time() - path.stat().st_mtime < _DAY_SECONDS
     pid = path.parent.name.partition("-")[0]
     if not pid.isdigit():
         return False

@@ -1,5 +1,6 @@
 """What a second run does again: nothing, or exactly what depends on what changed; and how the folder is explained, checked and tidied."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -267,8 +268,10 @@ def test_gc_takes_only_what_nothing_refers_to(trained: tiny.Trained, artifacts: 
             tiny.train(artifacts, trained.reviews, split__seed=seed)
         if seed == 1:
             unused = {path.name for path in artifacts.glob("split/*")} - {path.name for path in trained.root.glob("split/*")}
-    (artifacts / "tmp" / "123-killed").mkdir()
-    (artifacts / "tmp" / "123-killed" / "000").write_bytes(b"half")
+    drafts = [artifacts / "tmp" / f"{pid}-draft" for pid in (os.getpid(), 99_999_999)]  # a run under way, and a killed one
+    for draft in drafts:
+        draft.mkdir()
+        (draft / "000").write_bytes(b"half")
     flip_a_bit(next(artifacts.glob("clean/*.parquet")))
     tiny.train(artifacts, trained.reviews)
     before = tiny.digests(artifacts)
@@ -282,7 +285,8 @@ def test_gc_takes_only_what_nothing_refers_to(trained: tiny.Trained, artifacts: 
     assert {Path(name).name for name in told.summary["files"] if name.startswith("split/")} == unused
     assert {Path(name).parts[0] for name in told.summary["files"]} == {"split", "tmp", "set_aside"}
     assert told.summary["bytes"] > 0
-    assert not list(tiny.files_of(artifacts / "tmp")) and not list(tiny.files_of(artifacts / "set_aside"))
+    assert list(tiny.files_of(artifacts / "tmp")) == [drafts[0] / "000"]
+    assert list(tiny.files_of(artifacts / "set_aside")) == []
     assert sentiment("gc", "--artifacts", artifacts).summary["files"] == []
     again = tiny.train(artifacts, trained.reviews)
     assert tiny.steps_that_ran(again) == []
