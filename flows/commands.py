@@ -232,7 +232,8 @@ def _show_steps() -> None:
         if not any(isinstance(handler, _StepLines) for handler in logger.handlers):
             logger.addHandler(_StepLines())
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_not_of_a_run)
+        if type(handler).__module__.startswith("prefect."):
+            handler.addFilter(_is_not_of_a_run)
 
 
 def _print_training(summary: dict[str, Any]) -> None:

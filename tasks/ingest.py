@@ -88,7 +88,11 @@ def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store
         draft.rows = accepted.rows
         draft.facts.update(tally.facts(), sources=[source.name for source in sources], sample=names_sample(sources))
 
-    return store.make(recipe, write)
+    result = store.make(recipe, write)
+    facts, quarantine = result.record.facts, result.record.files[1].path
+    if facts["rows_refused"]:
+        log_step("ingest", f"{facts['rows_refused']:,} of {facts['rows_read']:,} rows refused, with place and reason in {quarantine}")
+    return result
 
 
 def names_sample(sources: Sequence[Source]) -> bool:

@@ -79,6 +79,10 @@ def score_file(source: FileSource, output: Path, model: SentimentModel, settings
             raise DataError(
                 f"{source.name}: {rows} rows were read, {writer.rows} written and {len(refused)} refused; nothing was published."
             )
+        if refused and not writer.rows:
+            raise DataError(
+                f"{source.name}: none of its {rows:,} rows could be read; the first: {refused[0]['reason']}. Nothing was published."
+            )
         model.check_unchanged()
         _write_quarantine(quarantine, refused)
     return ScoredFile(source.name, rows, writer.rows, len(refused), str(output), str(quarantine) if refused else None)
