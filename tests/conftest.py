@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # as in runs, whichever test imports TensorFlow first
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
