@@ -1,17 +1,12 @@
-"""The report's figures: one calm style, safe for colour-blind readers, as PNG for Prefect and SVG for the page.
+"""The training report's figures; every function returns a matplotlib Figure."""
 
-Every function returns a matplotlib Figure that belongs to no global state. No text is read as mathtext.
-"""
-
-import io
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tasks.drawing import BLUE, DASHES, INK, MUTED, ORANGE, PAPER, SERIES, few_ticks, figure_style, new_figure, shortened, with_note
 from tasks.model.bootstrap import wilson_interval
 from tasks.model.metrics import Evaluation, SliceScores
 from tasks.schemas import CLASS_NAMES
@@ -20,47 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PAPER, INK, MUTED, RULE = "#fcfcfb", "#22303c", "#5b6b79", "#d9dfe4"
-BLUE, ORANGE, GREEN, PURPLE = "#0f6cbd", "#b44d06", "#0b8457", "#8a4fb5"  # told apart in every common colour blindness
-COLOURS = {"paper": PAPER, "ink": INK, "muted": MUTED, "rule": RULE, "blue": BLUE, "orange": ORANGE, "green": GREEN, "purple": PURPLE}
-SERIES = (BLUE, ORANGE, GREEN, PURPLE, MUTED)
-DASHES = ("-", "--", "-.", ":", (0, (1, 1)))
-WIDTH, HEIGHT = 5.6, 3.7  # inches
 POINTS_PER_CURVE = 400
-PNG_COLOURS = 64
 MOST_SLICES = 14
-
-STYLE: Any = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": MUTED,
-    "axes.facecolor": PAPER,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.7,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "figure.facecolor": PAPER,
-    "legend.facecolor": PAPER,
-    "legend.edgecolor": "none",
-    "legend.framealpha": 0.9,
-    "figure.constrained_layout.w_pad": 0.12,
-    "figure.constrained_layout.h_pad": 0.1,
-    "lines.linewidth": 1.9,
-    "svg.fonttype": "none",
-}
 
 
 def draw_figures(
@@ -121,8 +77,8 @@ def plot_confusion(confusion: ArrayLike) -> "Figure":
     """Plot a 2 × 2 matrix of counts: a row for each true class, a column for each predicted one."""
     counts = np.asarray(confusion, dtype=np.int64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with _style():
-        figure, axes = _new_figure("Confusion matrix", "Predicted", "True")
+    with figure_style():
+        figure, axes = new_figure("Confusion matrix", "Predicted", "True")
         axes.grid(visible=False)
         for row, column in np.ndindex(2, 2):
             colour = BLUE if row == column else ORANGE
@@ -154,10 +110,10 @@ def plot_roc(y_true: ArrayLike, scores: Mapping[str, ArrayLike]) -> "Figure":
     from sklearn.metrics import roc_auc_score, roc_curve
 
     truth = np.asarray(y_true)
-    with _style():
-        figure, axes = _new_figure("ROC curve", "False positive rate", "True positive rate")
+    with figure_style():
+        figure, axes = new_figure("ROC curve", "False positive rate", "True positive rate")
         if np.unique(truth).size < 2:
-            return _with_note(figure, axes, "One class only: no ranking to show")
+            return with_note(figure, axes, "One class only: no ranking to show")
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":")
         for place, (name, score) in enumerate(scores.items()):
             false_positive, true_positive, _ = roc_curve(truth, score)
@@ -173,10 +129,10 @@ def plot_precision_recall(y_true: ArrayLike, scores: Mapping[str, ArrayLike]) ->
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     truth = np.asarray(y_true)
-    with _style():
-        figure, axes = _new_figure("Precision and recall", "Recall", "Precision")
+    with figure_style():
+        figure, axes = new_figure("Precision and recall", "Recall", "Precision")
         if np.unique(truth).size < 2:
-            return _with_note(figure, axes, "One class only: nothing to trade off")
+            return with_note(figure, axes, "One class only: nothing to trade off")
         axes.axhline(truth.mean(), color=MUTED, linewidth=1, linestyle=":")
         for place, (name, score) in enumerate(scores.items()):
             precision, recall, _ = precision_recall_curve(truth, score)
@@ -198,8 +154,8 @@ def plot_reliability(y_true: ArrayLike, y_score: ArrayLike, num_bins: int = 15) 
     positives = np.rint(observed * rows[filled]).astype(np.int64)
     ends = [wilson_interval(int(hits), int(trials), 0.95) for hits, trials in zip(positives, rows[filled], strict=True)]
     spread = np.abs(np.array(ends).T - observed)
-    with _style():
-        figure, axes = _new_figure("", "", "")
+    with figure_style():
+        figure, axes = new_figure("", "", "")
         axes.remove()
         axes, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         axes.set(title="Reliability", ylabel="Observed share positive", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -209,7 +165,7 @@ def plot_reliability(y_true: ArrayLike, y_score: ArrayLike, num_bins: int = 15) 
         histogram.bar((np.arange(num_bins) + 0.5) / num_bins, rows, width=0.92 / num_bins, color=BLUE, alpha=0.55)
         histogram.set(xlabel="Predicted probability of positive", ylabel="Reviews")
         histogram.grid(axis="x", visible=False)
-        histogram.yaxis.set_major_locator(_few_ticks())
+        histogram.yaxis.set_major_locator(few_ticks())
     return figure
 
 
@@ -217,8 +173,8 @@ def plot_score_histogram(y_true: ArrayLike, y_score: ArrayLike, threshold: float
     """Plot how the probabilities of each true class are spread; what lies past the threshold is wrong."""
     truth, score = np.asarray(y_true), np.asarray(y_score)
     edges = np.linspace(0, 1, 41)
-    with _style():
-        figure, axes = _new_figure("Scores by true class", "Predicted probability of positive", "Reviews")
+    with figure_style():
+        figure, axes = new_figure("Scores by true class", "Predicted probability of positive", "Reviews")
         for code, colour, dashes in ((0, ORANGE, "--"), (1, BLUE, "-")):
             rows = np.histogram(score[truth == code], edges)[0]
             axes.stairs(rows, edges, fill=True, color=colour, alpha=0.25, linewidth=0)
@@ -242,16 +198,16 @@ def plot_slices(slices: Sequence[SliceScores], accuracy: float, by: str) -> "Fig
     shown = [part for part in slices if part["by"] == by]
     smallest = sorted((part["rows"] for part in shown), reverse=True)[:MOST_SLICES][-1] if shown else 0
     shown = [part for part in shown if part["rows"] >= smallest][:MOST_SLICES]
-    with _style():
+    with figure_style():
         hint = f"Accuracy (dashed: all rows, {accuracy:.3f})"
-        figure, axes = _new_figure(f"Accuracy by {by}", hint, "", height=1.5 + 0.38 * max(len(shown), 2))
+        figure, axes = new_figure(f"Accuracy by {by}", hint, "", height=1.5 + 0.38 * max(len(shown), 2))
         if not shown:
-            return _with_note(figure, axes, "No slices")
+            return with_note(figure, axes, "No slices")
         values = np.array([part["accuracy"] for part in shown])
         spread = np.abs(np.array([part["interval"] for part in shown]).T - values)
         axes.axvline(accuracy, color=MUTED, linewidth=1, linestyle="--")
         axes.errorbar(values, range(len(shown)), xerr=spread, color=BLUE, linestyle="", marker="o", elinewidth=1.6)
-        axes.set_yticks(range(len(shown)), [f"{_shortened(part['slice'])} ({part['rows']:,})" for part in shown])
+        axes.set_yticks(range(len(shown)), [f"{shortened(part['slice'])} ({part['rows']:,})" for part in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
     return figure
@@ -267,9 +223,9 @@ def plot_lengths(num_tokens: ArrayLike, sequence_length: int | None = None) -> "
     lengths = np.asarray(num_tokens)
     longest = int(lengths.max(initial=1))
     shown = max(int(np.quantile(lengths, 0.995)) if lengths.size else 1, 10)
-    with _style():
+    with figure_style():
         hint = f"Tokens (drawn to the 99.5th percentile; longest {longest:,})"
-        figure, axes = _new_figure("Review lengths", hint, "Reviews")
+        figure, axes = new_figure("Review lengths", hint, "Reviews")
         step = max(1, -(-shown // 50))
         axes.hist(lengths, bins=list(range(0, shown + step, step)), color=BLUE, alpha=0.55)
         if sequence_length is not None and sequence_length < shown:
@@ -291,64 +247,12 @@ def plot_lengths(num_tokens: ArrayLike, sequence_length: int | None = None) -> "
     return figure
 
 
-def to_png(figure: "Figure", dpi: int = 110) -> bytes:
-    """Return the figure as PNG on paper of its own; a palette keeps it small enough for Prefect's database."""
-    from PIL import Image
-
-    drawn, small = io.BytesIO(), io.BytesIO()
-    with _style():
-        figure.savefig(drawn, format="png", dpi=dpi)
-    image = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS, dither=Image.Dither.NONE)
-    image.save(small, format="png", optimize=True)
-    return small.getvalue()
-
-
-def to_svg(figure: "Figure", name: str) -> str:
-    """Return the figure as an `<svg>` element for a page that may hold others.
-
-    Colours are CSS variables (`--figure-ink` and so on) with this module's as fallback, so that a page can darken them.
-
-    Args:
-        figure: From one of this module's functions.
-        name: Unique on the page: it salts the ids, so that equal figures are equal bytes and no two share an id.
-    """
-    import matplotlib
-
-    buffer = io.StringIO()
-    with _style(), matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True)
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r"<defs>\s*<style.*?</defs>\s*", "", svg, count=1, flags=re.DOTALL)  # it would style the whole page
-    svg = svg.replace("<svg ", '<svg stroke-linejoin="round" stroke-linecap="butt" ', 1)
-    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # matplotlib's plain numbering is the same in every figure
-    for role, colour in COLOURS.items():
-        svg = svg.replace(f": {colour}", f": var(--figure-{role}, {colour})")
-    return svg
-
-
-def _style() -> AbstractContextManager[None]:
-    import matplotlib
-
-    return matplotlib.rc_context(STYLE)
-
-
-def _new_figure(title: str, x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title)
-    axes.set(xlabel=x_label, ylabel=y_label)
-    return figure, axes
-
-
 def _plot_history(history: Sequence[Mapping[str, float]], metric: str, label: str, best_epoch: int | None) -> "Figure":
     epochs = [int(entry.get("epoch", place)) for place, entry in enumerate(history, start=1)]
-    with _style():
-        figure, axes = _new_figure(f"Model {label}", "Epoch", label)
+    with figure_style():
+        figure, axes = new_figure(f"Model {label}", "Epoch", label)
         if not history:
-            return _with_note(figure, axes, "No epochs were recorded")
+            return with_note(figure, axes, "No epochs were recorded")
         for key, name, colour, dashes in ((metric, "Train", BLUE, "-"), (f"val_{metric}", "Validation", ORANGE, "--")):
             values = [entry.get(key, np.nan) for entry in history]
             axes.plot(epochs, values, color=colour, linestyle=dashes, marker="o", markersize=5, label=name)
@@ -383,19 +287,3 @@ def _draw_curve(axes: "Axes", x: np.ndarray, y: np.ndarray, label: str, place: i
         linewidth=2.2 if place == 0 else 1.5,
         label=label,
     )
-
-
-def _with_note(figure: "Figure", axes: "Axes", note: str) -> "Figure":
-    axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=MUTED)
-    axes.set(xticks=[], yticks=[])
-    return figure
-
-
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=2, integer=True)
-
-
-def _shortened(name: str, longest: int = 28) -> str:
-    return name if len(name) <= longest else f"…{name[-longest + 1 :]}"

@@ -5,8 +5,9 @@ from typing import Any
 
 from prefect import task
 
+from tasks.drawing import to_png, to_svg
 from tasks.facts import collect_facts, data_facts
-from tasks.figures import draw_figures, to_png, to_svg
+from tasks.figures import draw_figures
 from tasks.fingerprint import sha256_of_json
 from tasks.model.metrics import Evaluation, error_examples
 from tasks.model.registry import Verdict, verdict_of

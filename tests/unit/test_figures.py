@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from report_example import HISTORY, HOSTILE, NUM_TOKENS, Y_SCORE, Y_TRUE, example_evaluation
 
-from tasks import figures
+from tasks import drawing, figures
 
 
 def _drawn_figures(source: str = "reviews.csv") -> dict[str, "figures.Figure"]:
@@ -37,7 +37,7 @@ def test_every_figure_is_a_small_png() -> None:
         "accuracy", "loss", "slices-length", "slices-source", "lengths",
     }  # fmt: skip
     for name, figure in drawn.items():
-        png = figures.to_png(figure)
+        png = drawing.to_png(figure)
         image = Image.open(io.BytesIO(png))
         assert image.format == "PNG"
         assert image.width >= 500, name
@@ -69,23 +69,23 @@ def test_the_best_epoch_is_marked_on_the_validation_curve() -> None:
 
 def test_a_history_without_validation_is_drawn() -> None:
     """One epoch, no validation: what is there is shown."""
-    figures.to_png(figures.plot_accuracy([{"accuracy": 0.5}]))
-    assert "No epochs were recorded" in _words_of(figures.to_svg(figures.plot_accuracy([]), "empty"))
+    drawing.to_png(figures.plot_accuracy([{"accuracy": 0.5}]))
+    assert "No epochs were recorded" in _words_of(drawing.to_svg(figures.plot_accuracy([]), "empty"))
 
 
 def test_equal_figures_are_equal_bytes() -> None:
     """Neither date nor chance enters a picture, so a report can be compared byte by byte."""
     first, second = _drawn_figures(), _drawn_figures()
     for name in ("roc", "scores"):
-        assert figures.to_svg(first[name], name) == figures.to_svg(second[name], name)
-        assert figures.to_png(first[name]) == figures.to_png(second[name])
+        assert drawing.to_svg(first[name], name) == drawing.to_svg(second[name], name)
+        assert drawing.to_png(first[name]) == drawing.to_png(second[name])
 
 
 def test_figures_may_stand_on_one_page() -> None:
     """Every SVG is well-formed, repeats no id of another, styles nothing outside itself and can be darkened."""
     ids: list[str] = []
     for name, figure in _drawn_figures().items():
-        svg = figures.to_svg(figure, name)
+        svg = drawing.to_svg(figure, name)
         assert svg.startswith("<svg ")
         ElementTree.fromstring(svg)
         own = re.findall(r'\bid="([^"]+)"', svg)
@@ -93,20 +93,20 @@ def test_figures_may_stand_on_one_page() -> None:
         ids += own
         assert "<style" not in svg
         assert not re.search(r"(?:fill|stroke): #(?!000|fff)", svg), name
-        assert f"var(--figure-ink, {figures.INK})" in svg
+        assert f"var(--figure-ink, {drawing.INK})" in svg
     assert len(ids) == len(set(ids))
 
 
 def test_foreign_names_are_shown_as_they_are() -> None:
     """A source whose name holds dollars and tags breaks neither mathtext nor the page."""
-    svg = figures.to_svg(_drawn_figures(HOSTILE)["slices-source"], "slices-source")
+    svg = drawing.to_svg(_drawn_figures(HOSTILE)["slices-source"], "slices-source")
     assert "<script" not in svg
     assert HOSTILE[-27:].replace("`", "") in _words_of(svg).replace("`", "")
 
 
 def test_the_confusion_matrix_tells_counts_and_shares() -> None:
     """Counts stand in the matrix with their share of the true class."""
-    words = _words_of(figures.to_svg(figures.plot_confusion([[900, 100], [0, 50]]), "confusion"))
+    words = _words_of(drawing.to_svg(figures.plot_confusion([[900, 100], [0, 50]]), "confusion"))
     for expected in ("900", "90.0% of negatives", "100", "10.0% of negatives", "50", "100.0% of positives"):
         assert expected in words
 
@@ -125,7 +125,7 @@ def test_the_roc_curve_encloses_the_area_it_names() -> None:
 @pytest.mark.parametrize("plot", [figures.plot_roc, figures.plot_precision_recall])
 def test_one_class_only_is_said_instead_of_drawn(plot: "object") -> None:
     """Where there is nothing to rank the figure says so."""
-    svg = figures.to_svg(plot([1, 1], {"this model": [0.2, 0.9]}), "one")  # type: ignore[operator]
+    svg = drawing.to_svg(plot([1, 1], {"this model": [0.2, 0.9]}), "one")  # type: ignore[operator]
     assert "One class only" in _words_of(svg)
 
 
@@ -148,12 +148,12 @@ def test_many_slices_show_the_largest() -> None:
 @pytest.mark.parametrize(("limit", "words"), [(100, "the model reads 100 tokens: 80% fit"), (None, "longest 200"), (5000, "longest 200")])
 def test_lengths_say_how_many_reviews_fit(limit: int | None, words: str) -> None:
     """The share of reviews that the model reads in full stands beside its limit."""
-    svg = figures.to_svg(figures.plot_lengths([20, 30, 50, 100, 200], limit), "lengths")
+    svg = drawing.to_svg(figures.plot_lengths([20, 30, 50, 100, 200], limit), "lengths")
     assert words in _words_of(svg)
     assert ("model reads" in svg) == (limit == 100)
 
 
-@pytest.mark.parametrize("colour", [figures.INK, figures.MUTED, *figures.SERIES])
+@pytest.mark.parametrize("colour", [drawing.INK, drawing.MUTED, *drawing.SERIES])
 def test_lines_and_words_stand_out_from_the_paper(colour: str) -> None:
     """Every colour of the palette has the contrast that WCAG 2.2 asks of text, 4.5 to 1."""
 
@@ -162,16 +162,16 @@ def test_lines_and_words_stand_out_from_the_paper(colour: str) -> None:
         linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    assert (luminance(figures.PAPER) + 0.05) / (luminance(colour) + 0.05) >= 4.5
+    assert (luminance(drawing.PAPER) + 0.05) / (luminance(colour) + 0.05) >= 4.5
 
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:
     """Neither pyplot nor a global setting is touched, and importing the module imports no matplotlib."""
     code = (
-        "import sys; from tasks import figures; assert 'matplotlib' not in sys.modules\n"
+        "import sys; from tasks import drawing, figures; assert 'matplotlib' not in sys.modules\n"
         "import matplotlib; names = set(matplotlib.rcParams) - {'backend'}\n"  # reading the backend imports pyplot
         "before = {name: matplotlib.rcParams[name] for name in names}\n"
-        "figures.to_svg(figures.plot_confusion([[1, 2], [3, 4]]), 'x')\n"
+        "drawing.to_svg(figures.plot_confusion([[1, 2], [3, 4]]), 'x')\n"
         "assert {name: matplotlib.rcParams[name] for name in names} == before\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -7,6 +7,7 @@ import pytest
 from report_example import HOSTILE, Y_SCORE, Y_TRUE, example_evaluation, example_facts
 
 from tasks import figures
+from tasks.drawing import to_svg
 from tasks.report_page import (
     ARTIFACT_BYTES,
     ARTIFACT_FIGURES,
@@ -60,7 +61,7 @@ class _Page(HTMLParser):
 def svgs() -> dict[str, str]:
     """Figures whose foreign names are hostile."""
     drawn = figures.draw_figures(evaluation=example_evaluation(HOSTILE), y_true=Y_TRUE, scores={"this model": Y_SCORE}, num_tokens=[5, 9])
-    return {name: figures.to_svg(figure, name) for name, figure in drawn.items()}
+    return {name: to_svg(figure, name) for name, figure in drawn.items()}
 
 
 def _bare_facts() -> ReportFacts:
