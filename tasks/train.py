@@ -4,6 +4,7 @@ import io
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, Field
 from tasks.model import bundle
 from tasks.model.decision import Decision, DecisionSettings, fit_decision
 from tasks.model.linear import LinearSettings, fit_linear_out_of_fold
-from tasks.model.lstm import LstmSettings
+from tasks.model.lstm import FittedLstm, LstmSettings
 from tasks.model.lstm_training import fit_lstm
 from tasks.model.profile import profile_text
 from tasks.model.stack import StackWeights, apply_stack, fit_stack
@@ -86,38 +87,105 @@ class TrainingRows:
     text_hash: np.ndarray
 
 
-def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store: Store, draft: Draft) -> None:
-    """Fit vocabulary, n-gram part, LSTM, stack and decision, in this order, and write the core files of the bundle."""
-    path = store.path(rows)
-    vocabulary = fit_vocabulary(_tokens_of(path, "train"), settings.vocabulary)
-    training, validation = read_rows(path, "train", vocabulary), read_rows(path, "validation", vocabulary)
-    log_step("train", f"vocabulary of {len(vocabulary.tokens):,} words from {len(training.sentiment):,} training rows")
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some rows of the split artifact, read a row group at a time.
+
+    Args:
+        path: The artifact.
+        chosen: bool, shape (num_rows of the artifact,).
+    """
+
+    path: Path
+    chosen: np.ndarray
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the chosen rows, in order."""
+        start = 0
+        for batch in read_batches(self.path, columns):
+            chosen = self.chosen[start : start + batch.num_rows]
+            start += batch.num_rows
+            if chosen.any():
+                yield batch.filter(pa.array(chosen))
+
+    def tokens(self) -> Iterator[pa.ListArray]:
+        """Yield their tokens."""
+        return (batch[TOKENS] for batch in self.batches([TOKENS]))
+
+
+def rows_of_side(path: Path, side: str) -> ChosenRows:
+    """Choose the rows of the split artifact that stand on a side: train, validation or test."""
+    return ChosenRows(path, pc.equal(read_columns(path, [SPLIT])[SPLIT], side).to_numpy())
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """What was learnt, before any of it is written.
+
+    Args:
+        model: Ready to score.
+        weights: Of all its parts, by name, as a bundle keeps them.
+        lstm: The LSTM's training: history and best epoch.
+        training: What it was fitted on.
+        validation: What guided it.
+        y_score: float32, shape (num_validation,): what the model says of the validation rows.
+    """
+
+    model: bundle.SentimentModel
+    weights: dict[str, np.ndarray]
+    lstm: FittedLstm
+    training: TrainingRows
+    validation: TrainingRows
+    y_score: np.ndarray
+
+
+def fit_model(
+    training_rows: ChosenRows,
+    validation_rows: ChosenRows,
+    settings: TrainSettings,
+    on_epoch: Callable[[dict[str, float]], None],
+    tell: Callable[[str], None],
+    *,
+    model_id: str = "",
+    trained_on: dict[str, Any] | None = None,
+) -> FittedModel:
+    """Fit vocabulary, n-gram part, LSTM, stack and decision, in this order; write nothing.
+
+    Args:
+        training_rows: What is learnt from; the vocabulary too.
+        validation_rows: What guides early stopping, and what stack and decision are fitted on.
+        settings: What is learnt, and how.
+        on_epoch: Told of every epoch as it ends; what it raises ends the training.
+        tell: Told in words what is done, for people.
+        model_id: For a model that will be kept: its name.
+        trained_on: For a model that will be kept: what its bundle says of its training rows.
+    """
+    vocabulary = fit_vocabulary(training_rows.tokens(), settings.vocabulary)
+    training, validation = read_rows(training_rows, vocabulary), read_rows(validation_rows, vocabulary)
+    tell(f"vocabulary of {len(vocabulary.tokens):,} words from {len(training.sentiment):,} training rows")
 
     linear = teacher = None
     if settings.linear is not None:
         linear, teacher = fit_linear_out_of_fold(training.ids, training.sentiment, settings.linear, settings.seed)
-        log_step("train", "n-gram part fitted")
-    with row_progress("train", settings.model.epochs, "epochs") as advance:
-        watch = _EpochWatch(settings.model.epochs, advance)
-        fitted = fit_lstm(
-            training.ids,
-            training.sentiment,
-            validation.ids,
-            validation.sentiment,
-            settings.model,
-            settings.seed,
-            on_epoch=watch,
-            teacher=teacher,
-        )
+        tell("n-gram part fitted")
+    fitted = fit_lstm(
+        training.ids,
+        training.sentiment,
+        validation.ids,
+        validation.sentiment,
+        settings.model,
+        settings.seed,
+        on_epoch=on_epoch,
+        teacher=teacher,
+    )
 
-    trained_on = _trained_on(path, rows, settings)
     bundle_settings = bundle.BundleSettings(
         model_id=model_id,
         clean=settings.clean,
         tokenize=settings.tokenize,
         lstm=settings.model,
         linear=settings.linear,
-        trained_on=trained_on,
+        trained_on=trained_on or {},
     )
     weights = {f"{bundle.LSTM}/{name}": value for name, value in fitted.weights.items()}
     weights |= {f"{bundle.LINEAR}/{name}": value for name, value in (linear or {}).items()}
@@ -126,23 +194,34 @@ def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store
     stack = fit_stack(logits, validation.sentiment)
     y_score = apply_stack(logits, stack)
     decision = fit_decision(validation.sentiment, y_score, settings.decision)
-    model = replace(model, stack=stack, decision=decision)
+    return FittedModel(replace(model, stack=stack, decision=decision), weights, fitted, training, validation, y_score)
+
+
+def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store: Store, draft: Draft) -> None:
+    """Fit the model on the training rows, guided by the validation rows, and write the core files of its bundle."""
+    path = store.path(rows)
+    trained_on = _trained_on(path, rows, settings)
+    with row_progress("train", settings.model.epochs, "epochs") as advance:
+        watch = _EpochWatch(settings.model.epochs, advance)
+        sides = rows_of_side(path, "train"), rows_of_side(path, "validation")
+        fitted = fit_model(*sides, settings, watch, partial(log_step, "train"), model_id=model_id, trained_on=trained_on)
 
     training_facts = {
         "trained_on": trained_on,
-        "history": fitted.history,
-        "best_epoch": fitted.best_epoch,
-        "summary": fitted.summary,
-        "num_parameters": int(sum(value.size for value in weights.values())),
-        "stack": asdict(stack),
-        "decision": asdict(decision),
+        "history": fitted.lstm.history,
+        "best_epoch": fitted.lstm.best_epoch,
+        "summary": fitted.lstm.summary,
+        "num_parameters": int(sum(value.size for value in fitted.weights.values())),
+        "stack": asdict(fitted.model.stack),
+        "decision": asdict(fitted.model.decision),
     }
-    write_core(draft, model, weights, training, profile_of(validation, vocabulary, y_score), training_facts)
-    draft.rows = len(training.sentiment)
+    profile = profile_of(fitted.validation, fitted.model.vocabulary, fitted.y_score)
+    write_core(draft, fitted.model, fitted.weights, fitted.training, profile, training_facts)
+    draft.rows = len(fitted.training.sentiment)
 
 
-def read_rows(path: Path, split: str, vocabulary: Vocabulary) -> TrainingRows:
-    """Read one side of the split artifact: ids in memory, 4 bytes a token, never the text."""
+def read_rows(rows: ChosenRows, vocabulary: Vocabulary) -> TrainingRows:
+    """Read chosen rows of the split artifact: ids in memory, 4 bytes a token, never the text."""
     parts = [
         (
             vocabulary.encode(batch[TOKENS]),
@@ -150,21 +229,10 @@ def read_rows(path: Path, split: str, vocabulary: Vocabulary) -> TrainingRows:
             batch[SENTIMENT].to_numpy(),
             batch[TEXT_HASH].to_numpy(),
         )
-        for batch in _batches_of(path, split, [SENTIMENT, TEXT_HASH, TOKENS])
+        for batch in rows.batches([SENTIMENT, TEXT_HASH, TOKENS])
     ]
     ids, num_tokens, sentiment, text_hash = zip(*parts, strict=True)
     return TrainingRows(TokenIds.concatenate(ids), np.concatenate(num_tokens), np.concatenate(sentiment), np.concatenate(text_hash))
-
-
-def _batches_of(path: Path, split: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    for batch in read_batches(path, [*columns, SPLIT]):
-        chosen = batch.filter(pc.equal(batch[SPLIT], split))
-        if chosen.num_rows:
-            yield chosen
-
-
-def _tokens_of(path: Path, split: str) -> Iterator[pa.ListArray]:
-    return (batch[TOKENS] for batch in _batches_of(path, split, [TOKENS]))
 
 
 def _trained_on(path: Path, rows: ArtifactRef, settings: TrainSettings) -> dict[str, Any]:
