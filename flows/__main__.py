@@ -109,7 +109,14 @@ def _add_reader_arguments(parser: argparse.ArgumentParser, *, labels: bool) -> N
         )
     columns.add_argument("--encoding", metavar="E", help="text encoding, e.g. cp1252 (default: detected)")
     columns.add_argument("--delimiter", metavar="D", help="field delimiter, e.g. ';' (default: detected)")
-    columns.add_argument("--no-header", action="store_true", help="the first row is data")
+    columns.add_argument(
+        "--header", action=argparse.BooleanOptionalAction, help="whether the first row names the columns (default: detected)"
+    )
+    columns.add_argument(
+        "--input-format",
+        choices=["csv", "tsv", "jsonl", "json", "parquet", "excel", "text", "texts"],
+        help="format of the input (default: detected); text is a review a line, texts a review a file",
+    )
 
 
 def _add_common_arguments(parser: argparse.ArgumentParser) -> None:

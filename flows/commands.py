@@ -274,7 +274,7 @@ def _overrides(options: Namespace) -> dict[str, Any]:
 
 def _reader_options(options: Namespace) -> dict[str, Any]:
     delimiter = options.delimiter.replace("\\t", "\t") if options.delimiter else None
-    return {"encoding": options.encoding, "delimiter": delimiter, "header": False if options.no_header else None}
+    return {"format": options.input_format, "encoding": options.encoding, "delimiter": delimiter, "header": options.header}
 
 
 def _parse_label(text: str) -> tuple[str, str]:

@@ -65,7 +65,8 @@ def _recipe(
     store: Store,
 ) -> Recipe:
     if step == "ingest":
-        return ingest_recipe(resolve_sources(sources, store.root / "downloads", settings.ingest.sample), settings.ingest)
+        found = resolve_sources(sources, store.root / "downloads", settings.ingest.sample, settings.ingest.reader)
+        return ingest_recipe(found, settings.ingest)
     if step == "clean":
         return clean_recipe(refs["ingest"], settings.clean)
     if step == "tokenize":

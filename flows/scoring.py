@@ -67,7 +67,8 @@ def scoring(
     folder = Path(output).resolve() if output else store.root / "scores" / model_id
     settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, format=format)
 
-    sources = with_own_names([file for name in inputs for file in find_files(name)])
+    downloads = store.root / "downloads"
+    sources = with_own_names([file for name in inputs for file in find_files(name, downloads, settings.reader)])
     if not sources:
         raise CallerError("There is nothing to score: no inputs were named.")
 

@@ -69,7 +69,7 @@ def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store
         CallerError: A source or a column cannot be found.
         DataError: More rows are refused than `max_refused_share` allows, or none is left.
     """
-    sources = resolve_sources(names, store.root / "downloads", settings.sample)
+    sources = resolve_sources(names, store.root / "downloads", settings.sample, settings.reader)
     recipe = ingest_recipe(sources, settings)
 
     def write(draft: Draft) -> None:
@@ -157,7 +157,7 @@ class _Tally:
 
 def _read_labelled(sources: Sequence[Source], settings: IngestSettings, tally: _Tally) -> Iterator[tuple[pa.RecordBatch, list[RefusedRow]]]:
     for source in sources:
-        log_step("ingest", f"{source.name}: {source.describe(settings.reader)}")
+        log_step("ingest", f"{source.name}: {source.describe(settings.reader, settings.text_column)}")
         scale = _settle_scale(source, settings)
         seen: set[Any] = set()
         for batch in source.read(settings.reader):
@@ -187,8 +187,8 @@ def _naming(source: str) -> Iterator[None]:
     """Say which of several sources it is whose columns or labels need an option."""
     try:
         yield
-    except CallerError as error:
-        raise CallerError(f"{source}: {error}") from error
+    except (CallerError, DataError) as error:
+        raise type(error)(f"{source}: {error}") from error
 
 
 def _distinct_labels(batch: Batch, settings: IngestSettings) -> list[Any]:
@@ -206,7 +206,7 @@ def _label_batch(
         text_column = find_text_column(names, settings.text_column)
         label_column = find_label_column(names, settings.label_column)
         id_column = find_id_column(names, settings.id_column)
-    reviews = text_of(columns, text_column)
+        reviews = text_of(columns, text_column)
     mapped = map_labels(plain_values(columns, label_column), settings.labels, scale)
 
     dropped = mapped.dropped.to_numpy(zero_copy_only=False)

@@ -126,7 +126,7 @@ def score(source: FileSource, output: Path, model_id: str, settings: ScoreSettin
     model = load_bundle(models_folder(store) / model_id)
     if model.settings.trained_on["sample"]:
         run_logger().warning("Model %s was trained on the generated sample: its scores of %s mean nothing.", model_id, source.name)
-    log_step("score", f"{source.name}: {source.describe(settings.reader)}")
+    log_step("score", f"{source.name}: {source.describe(settings.reader, settings.text_column)}")
     result = score_file(source, output, model, settings)
     log_step("score", f"{source.name}: {result.scored:,} of {result.rows:,} rows scored, {result.quarantined:,} quarantined")
     return result

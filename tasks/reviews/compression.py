@@ -6,12 +6,14 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 
 from tasks.errors import CallerError, DataError, MachineError
+from tasks.reviews.folders import is_skipped
 
 # DEFLATE reaches 1032:1, bz2, xz and zst far more; people's text reaches 3:1 to 20:1. Ten times that is allowed,
 # and below 256 MiB anything is, for small files that repeat one row.
@@ -44,9 +46,9 @@ def open_decompressed(path: Path, member: str | None = None) -> io.BufferedReade
     """
     where = place(path, member)
     if is_archive(path):
-        stream, compressed_bytes = _open_member(path, member)
+        stream, compressed_bytes = open_member(path, member)
     elif member is None:
-        stream = _buffered(_open_file(path), None, None, where)
+        stream = _buffered(open_file(path), None, None, where)
         compressed_bytes = path.stat().st_size
     else:
         raise CallerError(f"{path} is not a zip archive, so it has no member {member!r}.")
@@ -77,7 +79,10 @@ def check_unpacked_size(path: Path, member: str | None = None) -> None:
 def list_members(path: Path) -> tuple[str, ...]:
     """Return the files of a zip archive in their order: each is a source of its own. Empty for any other file.
 
-    Folders and what macOS adds are left out; an Excel workbook is a zip, but one source.
+    Folders, and what is left out of a folder too, are left out; an Excel workbook is a zip, but one source.
+
+    Raises:
+        DataError: The archive is damaged, or holds two files of one name.
     """
     if not is_archive(path):
         return ()
@@ -86,7 +91,10 @@ def list_members(path: Path) -> tuple[str, ...]:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is a damaged zip archive: {error}. Copy or export it again.") from error
-    return tuple(name for name in names if not name.startswith("__MACOSX/") and Path(name).name != ".DS_Store")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} holds {len(twice)} names twice, the first {twice[0]!r}, and would hide rows. Pack it again.")
+    return tuple(name for name in names if not name.startswith("__MACOSX/") and not is_skipped(Path(name)))
 
 
 def is_archive(path: Path) -> bool:
@@ -132,7 +140,7 @@ def compression_of(head: bytes) -> str | None:
 
 def compression_of_file(path: Path) -> str | None:
     """Return the outermost compression of a file, or None."""
-    with _open_file(path) as file:
+    with open_file(path) as file:
         return compression_of(file.read(16))
 
 
@@ -189,7 +197,13 @@ def _buffered(inner: IO[bytes], below: IO[bytes] | None, compressed_bytes: int |
     return io.BufferedReader(_Bounded(inner, below, compressed_bytes, where), _BUFFER_BYTES)
 
 
-def _open_file(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file's own bytes.
+
+    Raises:
+        CallerError: It is a folder or not there.
+        MachineError: The disk or its permissions refuse.
+    """
     try:
         return path.open("rb", buffering=0)
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -198,7 +212,12 @@ def _open_file(path: Path) -> IO[bytes]:
         raise MachineError(f"{path} cannot be opened: {error.strerror}.") from error
 
 
-def _open_member(path: Path, member: str | None) -> tuple[io.BufferedReader, int]:
+def open_member(path: Path, member: str | None) -> tuple[io.BufferedReader, int]:
+    """Open a file of a zip archive, and say how many bytes it has there.
+
+    Raises:
+        CallerError, DataError: As `open_decompressed`.
+    """
     members = list_members(path)
     if member is None:
         if not members:

@@ -18,7 +18,7 @@ from tasks.reviews.columns import is_usual_name, show_name
 from tasks.reviews.compression import check_unpacked_size, compression_of_file, is_workbook, open_decompressed, place
 from tasks.reviews.records import unique_names
 
-Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "excel", "text"]
+Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "excel", "text", "texts"]
 
 SAMPLE_BYTES = 256 << 10
 TEXT_COLUMN = "review"
@@ -45,7 +45,7 @@ _WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßà
 class ReaderSettings(BaseModel, frozen=True, extra="forbid"):
     """How input files are read. What is None is detected on a sample of each file."""
 
-    format: Format | None = Field(None, description="Format of the files; None tells it from their content.")
+    format: Format | None = Field(None, description="Format of the files: text is a review a line, texts a review a file.")
     encoding: str | None = Field(None, description="Encoding of text files, such as utf-8 or cp1252.")
     delimiter: str | None = Field(None, description="What separates the fields of a delimited file; \\t is a tab.")
     header: bool | None = Field(None, description="Whether the first record of a delimited file names the columns.")

@@ -4,7 +4,7 @@ CSV, TSV and kin, JSON lines, a JSON array, Parquet, Excel, one text a line, a f
 Text formats give strings exactly as they stand ("007", "NA" and "" stay), Parquet keeps its types.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tasks.errors import CallerError, DataError
 from tasks.reviews.batches import Batch
 from tasks.reviews.compression import open_decompressed, place
 from tasks.reviews.delimited import RECORD_LIMIT_IN_FIELDS, learn_row_shape, read_delimited
+from tasks.reviews.folders import visible_files
 from tasks.reviews.formats import (
     NO_DELIMITER,
     TEXT_COLUMN,
@@ -28,7 +29,7 @@ from tasks.reviews.formats import (
     split_sample,
 )
 from tasks.reviews.json_records import Flat, column_names, read_json_array, read_json_lines, to_records
-from tasks.reviews.records import Record, assemble
+from tasks.reviews.records import Record, assemble, undecodable_reason
 from tasks.reviews.tabular import describe_parquet, describe_workbook, read_parquet, read_workbook
 
 __all__ = ["FileFormat", "ReaderSettings", "describe_file", "read_batches", "read_text_folder"]
@@ -52,7 +53,11 @@ def describe_file(path: Path, settings: ReaderSettings, member: str | None = Non
         CallerError: There is no such file or member, or a setting does not fit it.
         DataError: It is empty, damaged or not text.
     """
+    if path.is_dir():
+        return FileFormat("texts", None, settings.encoding, None, None, (FILE_COLUMN, TEXT_COLUMN))
     known = detect_format(path, member, settings)
+    if known == "texts":
+        return FileFormat("texts", None, settings.encoding, None, None, (FILE_COLUMN, TEXT_COLUMN))
     if known == "parquet":
         return describe_parquet(path, member)
     if known == "excel":
@@ -85,7 +90,13 @@ def read_batches(path: Path, source: str, settings: ReaderSettings, member: str 
         DataError: As `describe_file`; while reading, the file turns out to be truncated, damaged or a bomb.
         MachineError: The disk fails.
     """
+    if path.is_dir():
+        yield from read_text_folder(path, source, settings)
+        return
     known = detect_format(path, member, settings)
+    if known == "texts":
+        yield from _read_texts([(path, member, member or path.name)], source, settings)
+        return
     if known == "parquet":
         yield from read_parquet(path, member, source, settings)
         return
@@ -113,33 +124,42 @@ def read_batches(path: Path, source: str, settings: ReaderSettings, member: str 
 
 
 def read_text_folder(folder: Path, source: str, settings: ReaderSettings) -> Iterator[Batch]:
-    """Yield a folder of .txt files, however deep, as one source with a row a file, in the order of their paths.
+    """Yield a folder of texts, however deep, as one source with a row a file, in the order of their paths.
 
     Columns: `file`, the path within the folder with forward slashes; `review`, all of its text, line ends as they are.
-    The names of subfolders are no labels.
+    The names of subfolders are no labels. A file that is empty is an empty review.
 
     Raises:
-        CallerError: The folder holds no .txt file.
+        CallerError: The folder holds no file.
     """
-    paths = sorted(folder.rglob("*.txt"), key=lambda path: path.relative_to(folder).as_posix())
-    if not paths:
-        raise CallerError(f"{folder} holds no .txt file. Expected one review a file.")
-    names = (FILE_COLUMN, TEXT_COLUMN)
-    yield from assemble((_text_file(path, folder, settings) for path in paths), names, source, settings.max_field_bytes)
+    files = [(path, None, path.relative_to(folder).as_posix()) for path in visible_files(folder)]
+    if not files:
+        raise CallerError(f"{folder} holds no file. Expected one review a file.")
+    yield from _read_texts(files, source, settings)
 
 
-def _text_file(path: Path, folder: Path, settings: ReaderSettings) -> Record:
-    name = path.relative_to(folder).as_posix()
+def _read_texts(files: Sequence[tuple[Path, str | None, str]], source: str, settings: ReaderSettings) -> Iterator[Batch]:
+    records = (_text_file(path, member, name, settings) for path, member, name in files)
+    yield from assemble(records, (FILE_COLUMN, TEXT_COLUMN), source, settings.max_field_bytes)
+
+
+def _text_file(path: Path, member: str | None, name: str, settings: ReaderSettings) -> Record:
     max_bytes = 4 * settings.max_field_bytes
     try:
-        with open_decompressed(path) as stream:
+        with open_decompressed(path, member) as stream:
             content = stream.read(max_bytes + 1)
         if len(content) > max_bytes:
             return Record(1, len(name), (), f"{name} has more than {max_bytes:,} bytes")
         sample = Sample(content, complete=True)
-        text = decode_sample(sample, detect_encoding(sample, settings, name))
-    except DataError as error:
+        encoding = detect_encoding(sample, settings, name)
+        text = decode_sample(sample, encoding)
+        undecodable = undecodable_reason([text], [TEXT_COLUMN], encoding)
+    except (DataError, CallerError) as error:
         return Record(1, len(name), (), str(error))
+    if undecodable:
+        return Record(1, len(name), (), f"{name}: {undecodable}")
+    if len(text.encode()) > settings.max_field_bytes:
+        return Record(1, len(name), (), f"{name} has more than {settings.max_field_bytes:,} bytes of text")
     return Record(1, len(name) + len(text), (name, text))
 
 

@@ -130,7 +130,7 @@ def _batch(
     try:
         columns = _to_arrow(kept, names)
     except UnicodeEncodeError:
-        reasons = [_surrogate_reason(record.values, names, encoding) for record in kept]
+        reasons = [undecodable_reason(record.values, names, encoding) for record in kept]
         bad = [(row, record.line, reason) for row, record, reason in zip(rows, kept, reasons, strict=True) if reason]
         refused = refused + [RefusedRow(source, row, line, reason) for row, line, reason in bad]
         rows = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
@@ -144,7 +144,8 @@ def _to_arrow(records: Sequence[Record], names: Sequence[str]) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], names=list(names))
 
 
-def _surrogate_reason(values: Sequence[str | None], names: Sequence[str], encoding: str) -> str | None:
+def undecodable_reason(values: Sequence[str | None], names: Sequence[str], encoding: str) -> str | None:
+    """Return which column holds which byte that could not be decoded, or None."""
     for name, value in zip(names, values, strict=True):
         found = _SURROGATE.search(value or "")
         if found is None:

@@ -1,25 +1,31 @@
 """Where reviews come from: the generated sample, the official IMDB archive, or files. All yield the same batches."""
 
 import glob
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
-from tasks.errors import CallerError
-from tasks.fingerprint import sha256_of_file, sha256_of_json
+from tasks.errors import CallerError, DataError, PipelineError
+from tasks.fingerprint import sha256_of_json
 from tasks.progress import row_progress
 from tasks.reviews import imdb
 from tasks.reviews.batches import Batch
-from tasks.reviews.compression import list_members
+from tasks.reviews.columns import find_text_column, show_name
+from tasks.reviews.compression import list_members, open_file, open_member
+from tasks.reviews.folders import is_file, is_skipped, visible_files
+from tasks.reviews.formats import read_sample
 from tasks.reviews.readers import ReaderSettings, describe_file, read_batches
+from tasks.reviews.remote import fetch_files, is_remote
 from tasks.reviews.sample import SampleSettings, generate_reviews
 from tasks.schemas import SAMPLE
 
 IMDB = "imdb"
-_NOT_REVIEWS = (".md", ".part", ".scored.csv", ".scored.parquet", ".quarantine.jsonl", ".quarantine.parquet")
+DETECT_ALL = ReaderSettings()
+_ASKED_FILES, _MOST_LINES = 9, 10
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +39,7 @@ class Source(Protocol):
     def digest(self) -> str:
         """Return the SHA-256 of what it will yield, or of what decides that."""
 
-    def describe(self, settings: ReaderSettings) -> str:
+    def describe(self, settings: ReaderSettings, text_column: str | None = None) -> str:
         """Return one line about what it is."""
 
     def read(self, settings: ReaderSettings) -> Iterator[Batch]:
@@ -51,7 +57,7 @@ class SampleSource:
         """Return the digest of the generator's settings; its code counts by the modules of the step."""
         return sha256_of_json(self.settings.model_dump(mode="json"))
 
-    def describe(self, settings: ReaderSettings) -> str:
+    def describe(self, settings: ReaderSettings, text_column: str | None = None) -> str:
         """Return how many reviews, and the seed."""
         return f"{self.settings.rows:,} generated reviews, seed {self.settings.seed}"
 
@@ -71,7 +77,7 @@ class ImdbSource:
         """Return the archive's SHA-256, which every read checks."""
         return imdb.SHA256
 
-    def describe(self, settings: ReaderSettings) -> str:
+    def describe(self, settings: ReaderSettings, text_column: str | None = None) -> str:
         """Return what the archive is."""
         return "the official aclImdb archive, with its own split"
 
@@ -81,36 +87,98 @@ class ImdbSource:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """What a source was when its reading began.
+
+    Args:
+        sha256: The digest of its content: equal for equal content, wherever it lies.
+        stamps: Inode, size and time of the last change of each file: they differ even if it was replaced by its like in between.
+    """
+
+    sha256: str
+    stamps: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
 class FileSource:
-    """One file of reviews, or one member of an archive, in any format that the readers know."""
+    """One file of reviews in any format that the readers know, one member of a zip archive, or a folder of texts."""
 
     path: Path
     name: str
     member: str | None = None
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file's bytes."""
-        return sha256_of_file(self.path)
+        """Return the SHA-256 of the file's bytes; of a member its own, of a folder of texts all of its files' names and bytes.
 
-    def describe(self, settings: ReaderSettings) -> str:
-        """Return the format that was detected or set."""
-        return str(describe_file(self.path, settings, self.member))
+        Raises:
+            CallerError, DataError, MachineError: It is not there, or cannot be read.
+        """
+        if self.path.is_dir():
+            files = {path.relative_to(self.path).as_posix(): _sha256(open_file(path)) for path in self._files()}
+            return sha256_of_json(files)
+        return _sha256(open_file(self.path) if self.member is None else open_member(self.path, self.member)[0])
+
+    def snapshot(self) -> Snapshot:
+        """Return what `check_unchanged` compares with; take it before reading.
+
+        Raises:
+            CallerError, DataError, MachineError: As `digest`.
+        """
+        stamps = self._stamps()
+        return Snapshot(self.digest(), stamps)
+
+    def check_unchanged(self, snapshot: Snapshot) -> None:
+        """Check, after reading, that nobody wrote the source meanwhile.
+
+        Raises:
+            DataError: Somebody did.
+        """
+        try:
+            unchanged = self._stamps() == snapshot.stamps and self.digest() == snapshot.sha256
+        except (OSError, PipelineError):
+            unchanged = False
+        if not unchanged:
+            raise DataError(f"{self.name} changed while it was read. Nothing of it was kept; run again when nobody writes it.")
+
+    def describe(self, settings: ReaderSettings, text_column: str | None = None) -> str:
+        """Return the format that was detected or set, and which column holds the text."""
+        found = describe_file(self.path, settings, self.member)
+        try:
+            return f"{found}, text in {show_name(find_text_column(found.columns, text_column))!r}"
+        except CallerError:  # told when the file is read, with the remedy
+            return str(found)
 
     def read(self, settings: ReaderSettings) -> Iterator[Batch]:
         """Yield the file's rows."""
         return read_batches(self.path, self.name, settings, self.member)
 
+    def _files(self) -> list[Path]:
+        return visible_files(self.path) if self.path.is_dir() else [self.path]
+
+    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
+        stats = [path.stat() for path in self._files() if path.exists()]
+        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+
+def _sha256(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    with stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
 
 SourceType = TypeVar("SourceType", bound=Source)
 
 
-def resolve_sources(names: Sequence[str], downloads: Path, sample: SampleSettings) -> list[Source]:
-    """Turn the names a caller gave into sources: `sample`, `imdb`, or files, folders and globs.
+def resolve_sources(names: Sequence[str], downloads: Path, sample: SampleSettings, reader: ReaderSettings = DETECT_ALL) -> list[Source]:
+    """Turn the names a caller gave into sources: `sample`, `imdb`, or files, folders, globs and addresses.
 
     Args:
         names: As given on the command line, in order.
-        downloads: Folder for the official archive.
+        downloads: Folder for the official archive and copies of remote files.
         sample: What to generate for `sample`.
+        reader: How files will be read.
 
     Raises:
         CallerError: A name matches nothing.
@@ -122,7 +190,7 @@ def resolve_sources(names: Sequence[str], downloads: Path, sample: SampleSetting
         elif name == IMDB:
             sources.append(ImdbSource(downloads))
         else:
-            sources.extend(find_files(name))
+            sources.extend(find_files(name, downloads, reader))
     return with_own_names(sources)
 
 
@@ -150,34 +218,77 @@ def _full_name(source: FileSource) -> str:
     return f"{path if '/' in path else f'./{path}'}{f'/{source.member}' if source.member else ''}"
 
 
-def find_files(pattern: str) -> list[FileSource]:
-    """Return the files that a path, a folder (searched through) or a glob names, in the order of their names.
+def find_files(pattern: str, downloads: Path | None = None, reader: ReaderSettings = DETECT_ALL) -> list[FileSource]:
+    """Return the files that a path, a folder (searched through), a glob or an address names, in the order of their names.
+
+    A folder that holds nothing but .txt files of a few lines each is one source, each file a review. A file that cannot be looked
+    into is returned all the same: it fails when it is read, and stops no other.
+
+    Args:
+        pattern: The path, glob or address.
+        downloads: Where copies of remote files are kept.
+        reader: How the files will be read; its format decides what a folder of texts is.
 
     Raises:
-        CallerError: There are none.
+        CallerError: There are none, or a folder of texts may be read in two ways.
+        MachineError: A remote file cannot be fetched.
     """
     place = Path(pattern)
-    if place.is_file():
+    if is_remote(pattern):
+        if downloads is None:
+            raise CallerError(f"{pattern!r} is remote. Copy it here and name the copy.")
+        base, files = fetch_files(pattern, downloads)
+        place = base if len(files) != 1 and not glob.has_magic(pattern) else Path(pattern)
+    elif place.is_file():
         return _members(place, place.name)
-    if place.is_dir():
-        base, paths = place, place.rglob("*")
+    elif place.is_dir():
+        base, files = place, visible_files(place)
     else:
-        base, paths = _glob_base(pattern), (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  Path.glob refuses absolute patterns
-    files = sorted(path for path in paths if path.is_file() and not _is_skipped(path.relative_to(base)))
+        base = _glob_base(pattern)
+        matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  Path.glob refuses absolute patterns
+        files = sorted(path for path in matches if is_file(path) and not is_skipped(path.relative_to(base)))
     if not files:
         kind = "The folder holds no files" if place.is_dir() else "There is no such file, folder or match"
         raise CallerError(
             f"{kind}: {pattern!r}. Expected sample, imdb, or the path of reviews (CSV, TSV, JSONL, Parquet; plain or compressed)."
         )
+    if place.is_dir() and _are_texts(files, place, reader):
+        return [FileSource(place, place.resolve().name if not is_remote(pattern) else pattern.rstrip("/").rpartition("/")[2])]
     return [source for path in files for source in _members(path, path.relative_to(base).as_posix())]
 
 
-def _is_skipped(path: Path) -> bool:
-    return path.name.endswith(_NOT_REVIEWS) or any(part.startswith(".") for part in path.parts)
+def _are_texts(files: Sequence[Path], folder: Path, reader: ReaderSettings) -> bool:
+    """Return whether each file of a folder is one review, judged by a few of them.
+
+    Raises:
+        CallerError: They are texts of many lines, each of which may be one too.
+    """
+    if reader.format is not None:
+        return reader.format == "texts"
+    if len(files) < 2 or any(path.suffix.lower() != ".txt" for path in files):
+        return False
+    num_lines = []
+    for path in files[:: max(1, len(files) // _ASKED_FILES)]:
+        try:
+            if describe_file(path, reader).format != "text":
+                return False
+            num_lines.append(sum(1 for line in read_sample(path, None).content.splitlines() if line.strip()))
+        except PipelineError:  # empty or damaged; told when it is read
+            continue
+    if num_lines and sorted(num_lines)[len(num_lines) // 2] > _MOST_LINES:
+        raise CallerError(
+            f"{folder} holds {len(files):,} .txt files of many lines. Is each file one review, or each line? "
+            "Say --input-format texts or --input-format text."
+        )
+    return True
 
 
 def _members(path: Path, name: str) -> list[FileSource]:
-    members = list_members(path)
+    try:
+        members = list_members(path)
+    except PipelineError as error:
+        logger.debug("%s cannot be looked into: %s", name, error)
+        members = ()
     if len(members) < 2:
         return [FileSource(path, name)]
     return [FileSource(path, f"{name}/{member}", member) for member in members]

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import CallerError
+from tasks.errors import CallerError, DataError
 from tasks.reviews import imdb, sources
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
@@ -106,6 +107,116 @@ def test_sources_say_what_they_are(folder: Path) -> None:
     described = find_files(str(folder / "c.csv.gz"))[0].describe(ReaderSettings())
     assert "csv" in described and "gz" in described and "columns review, sentiment" in described
     assert SampleSource(SampleSettings(rows=12_000, seed=3)).describe(ReaderSettings()) == "12,000 generated reviews, seed 3"
+
+
+def test_a_folder_of_short_texts_is_one_source(tmp_path: Path) -> None:
+    """Where there is nothing but .txt files of a few lines, each is a review; said so, and overruled by the format."""
+    for name in ("pos/1", "pos/2", "neg/1"):
+        (tmp_path / "reviews" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "reviews" / f"{name}.txt").write_text(f"Film {name}.\nSecond line.")
+    (source,) = find_files(str(tmp_path / "reviews"))
+    assert (source.name, source.describe(ReaderSettings())) == ("reviews", "texts, columns file, review, text in 'review'")
+    (batch,) = source.read(ReaderSettings())
+    assert batch.columns["file"].to_pylist() == ["neg/1.txt", "pos/1.txt", "pos/2.txt"]
+    assert batch.columns["review"][0].as_py() == "Film neg/1.\nSecond line."
+
+    lines = find_files(str(tmp_path / "reviews"), reader=ReaderSettings(format="text"))
+    assert _names(lines) == ["neg/1.txt", "pos/1.txt", "pos/2.txt"]
+    assert _names(find_files(str(tmp_path / "reviews" / "pos" / "*.txt"))) == ["1.txt", "2.txt"]
+
+
+def test_a_folder_of_tables_called_txt_is_none_of_texts(tmp_path: Path) -> None:
+    """What the files hold decides: tables and JSON are sources of their own whatever they are called."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("".join(f"sentence {n}\t{n % 2}\n" for n in range(5)))
+    assert _names(find_files(str(tmp_path))) == ["a.txt", "b.txt"]
+
+
+def test_texts_of_many_lines_are_asked_about(tmp_path: Path) -> None:
+    """Where a file may be one review or a review a line, nothing is guessed: the message names both options, and each works."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("".join(f"Sentence {n}.\n" for n in range(20)))
+    with pytest.raises(CallerError, match=r"2 \.txt files of many lines.*--input-format texts or --input-format text\."):
+        find_files(str(tmp_path))
+    rows = {
+        form: sum(
+            batch.columns.num_rows
+            for source in find_files(str(tmp_path), reader=ReaderSettings(format=form))
+            for batch in source.read(ReaderSettings(format=form))
+        )
+        for form in ("text", "texts")
+    }
+    assert rows == {"text": 40, "texts": 2}
+
+
+def test_a_file_that_cannot_be_looked_into_stops_no_other(folder: Path) -> None:
+    """A cut archive, one of two files of one name, and a link to nothing are sources that fail when they are read."""
+    (folder / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
+    (folder / "gone.csv").symlink_to(folder / "nowhere.csv")
+    with zipfile.ZipFile(folder / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("one.csv", CONTENT)
+        archive.writestr("one.csv", CONTENT)
+    found = {source.name: source for source in find_files(str(folder))}
+    assert set(found) == {"a/deep/y.csv", "a/z.csv", "b.csv", "c.csv.gz", "cut.zip", "gone.csv", "twice.zip"}
+    for name, error, words in (
+        ("cut.zip", DataError, "damaged zip archive"),
+        ("twice.zip", DataError, "1 names twice, the first 'one.csv'"),
+        ("gone.csv", CallerError, "is not there"),
+    ):
+        with pytest.raises(error, match=words):
+            list(found[name].read(ReaderSettings()))
+
+
+def _overwrite(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"Good", b"Evil"))
+
+
+def _replace_by_its_like(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+@pytest.mark.parametrize("change", [_overwrite, _replace_by_its_like, Path.unlink, lambda path: path.open("ab").write(b"x")])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_source_that_changes_while_it_is_read_is_noticed(tmp_path: Path, change: Callable[[Path], None], kind: str) -> None:
+    """Written over, appended to, removed, or replaced by a copy of itself: its rows cannot be trusted, and the message says so."""
+    paths = [tmp_path / "in" / "a.txt", tmp_path / "in" / "b.txt"]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.write_text("Good.")
+    source = FileSource(paths[0], "it") if kind == "file" else FileSource(tmp_path / "in", "it")
+    snapshot = source.snapshot()
+    source.check_unchanged(snapshot)
+
+    change(paths[0])
+
+    with pytest.raises(DataError, match=r"^it changed while it was read\..*run again"):
+        source.check_unchanged(snapshot)
+
+
+def test_content_that_changes_unseen_by_the_clock_is_noticed(tmp_path: Path) -> None:
+    """Where size and time are put back, the digest tells."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(CONTENT)
+    snapshot, stat = FileSource(path, "it").snapshot(), path.stat()
+    with path.open("r+b") as file:
+        file.write(b"REVIEW")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(DataError, match="changed while it was read"):
+        FileSource(path, "it").check_unchanged(snapshot)
+
+
+def test_a_member_has_a_digest_of_its_own(folder: Path) -> None:
+    """Of a zip archive each file counts by its own content, so that one that was scored stays scored when others come."""
+    digests = []
+    for name, more in (("one.zip", {}), ("two.zip", {"new.csv": b"review\nNew.\n"})):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            for member, content in ({"a.csv": CONTENT, "b.csv": CONTENT + b"x,pos\n"} | more).items():
+                archive.writestr(member, content)
+        digests.append([source.digest() for source in find_files(str(folder / name))])
+    assert digests[0] == digests[1][:2] and len(set(digests[1])) == 3
+    assert digests[0][0] == hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_the_archive_is_fetched_into_its_folder_with_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,24 @@
+"""Which files of a folder are reviews: what programs leave there beside them, and our own results, are not."""
+
+from pathlib import Path
+
+_ENDINGS = (".md", ".part", ".crc", ".scored.csv", ".scored.parquet", ".quarantine.jsonl", ".quarantine.parquet")
+# What Spark, Windows and Excel put beside data. By their whole names: a leading underscore alone is no sign.
+_NAMES = frozenset({"_SUCCESS", "_metadata", "_common_metadata", "Thumbs.db", "desktop.ini"})
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files below a folder that may be reviews, in the order of their paths; a dangling link is one, to be named later."""
+    found = (path for path in folder.rglob("*") if is_file(path) and not is_skipped(path.relative_to(folder)))
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file, or a link to one that is gone."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def is_skipped(path: Path) -> bool:
+    """Return whether a relative path is hidden, or none of reviews."""
+    name = path.name
+    return name.endswith(_ENDINGS) or name in _NAMES or name.startswith("~$") or any(part.startswith(".") for part in path.parts)
