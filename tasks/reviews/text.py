@@ -126,20 +126,36 @@ def tokenize_tutorial_text(text: pa.Array) -> pa.Array:
     return _split(text)
 
 
-def text_hashes(reviews: pa.Array) -> np.ndarray:
+def normalise_text(reviews: pa.Array) -> pa.Array:
+    """Return the words of reviews without case, tags and punctuation, separated by single spaces; the same whatever the rules.
+
+    Args:
+        reviews: string, shape (num_reviews,); null counts as empty.
+
+    Returns:
+        string, shape (num_reviews,).
+
+    >>> normalise_text(pa.array(["It's NOT good!<br />Café 7/10"])).to_pylist()
+    ['it s not good café 7 10']
+    """
+    text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
+    text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), r"[^\p{L}\p{N} ]+", " ")
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r" +", " "))
+
+
+def text_hashes(reviews: pa.Array, text: pa.Array | None = None) -> np.ndarray:
     """Return a 64-bit hash of each review's normalised text: equal for reviews that differ in case, tags, punctuation or spaces.
 
     Reviews of symbols alone (emoji, `:(`) count by those.
 
     Args:
         reviews: string, shape (num_reviews,); null counts as empty.
+        text: What `normalise_text` makes of them, where that is at hand.
 
     Returns:
         uint64, shape (num_reviews,).
     """
-    text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
-    text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), r"[^\p{L}\p{N} ]+", " ")
-    text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r" +", " "))
+    text = normalise_text(reviews) if text is None else text
     symbols = pc.utf8_trim_whitespace(pc.fill_null(reviews.cast(pa.string()), ""))
     text = pc.if_else(pc.equal(text, ""), symbols, text)
     digests = b"".join(hashlib.blake2b(review.encode(), digest_size=8).digest() for review in text.to_pylist())
