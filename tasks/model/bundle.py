@@ -69,7 +69,8 @@ class ReviewScores:
 
     Args:
         p_positive: float32, shape (num_rows,); only meaningful where `status` is ok or truncated.
-        status: shape (num_rows,): ok, truncated (longer than the LSTM reads), empty (no tokens), unknown_words (no token is known).
+        status: shape (num_rows,): ok, truncated (longer than the LSTM reads), empty (no words),
+            unknown_words (none that is known).
     """
 
     p_positive: np.ndarray
@@ -120,8 +121,9 @@ class SentimentModel:
         num_tokens = pc.list_value_length(tokens).to_numpy()
         status = np.full(len(num_tokens), "ok", dtype=object)
         status[ids.lengths > self.settings.lstm.sequence_length] = "truncated"
-        status[self.vocabulary.num_known(ids) == 0] = "unknown_words"
-        status[num_tokens == 0] = "empty"
+        known_words = self.vocabulary.num_known_words(ids)
+        status[known_words == 0] = "unknown_words"
+        status[num_tokens == self.vocabulary.num_known(ids) - known_words] = "empty"
         return ReviewScores(self.predict_positive(ids), status)
 
     def check_golden(self, reviews: list[str], expected: list[float]) -> None:

@@ -112,10 +112,18 @@ class Vocabulary:
         absent = UNKNOWN if self.unknown == "oov" else -1
         return np.where(places < 0, absent, places + self.first_id).astype(np.int32)
 
+    @cached_property
+    def _holds_letters(self) -> np.ndarray:
+        """bool, shape (len(self),): by id, whether a token is more than punctuation."""
+        return np.array([False] * self.first_id + [any(map(str.isalnum, token)) for token in self.tokens])
+
     def num_known(self, ids: TokenIds) -> np.ndarray:
         """Return how many of each review's tokens the vocabulary holds, int64, shape (num_rows,)."""
-        before = np.concatenate([[0], np.cumsum(ids.values >= self.first_id)])
-        return np.diff(before[ids.offsets])
+        return _count(ids.values >= self.first_id, ids)
+
+    def num_known_words(self, ids: TokenIds) -> np.ndarray:
+        """Return how many of them are words or numbers, not punctuation, int64, shape (num_rows,)."""
+        return _count(self._holds_letters[ids.values], ids)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `vocabulary.json`."""
@@ -125,6 +133,11 @@ class Vocabulary:
     def from_json(cls, plain: dict[str, Any]) -> "Vocabulary":
         """Read what `to_json` returned."""
         return cls(tuple(plain["tokens"]), plain["unknown"])
+
+
+def _count(chosen: np.ndarray, ids: TokenIds) -> np.ndarray:
+    before = np.concatenate([[0], np.cumsum(chosen)])
+    return np.diff(before[ids.offsets])
 
 
 def fit_vocabulary(batches: Iterable[pa.ListArray], settings: VocabularySettings) -> Vocabulary:

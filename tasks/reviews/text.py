@@ -1,7 +1,7 @@
 """From a review to its tokens: the one preprocessing that training and scoring share.
 
 Every function takes and gives Arrow arrays, a batch of reviews at a time, and runs in compiled kernels that release the GIL.
-Two sets of rules: *default* keeps negations, contractions, digits, `!` and `?`; *tutorial* is the article's, character by character.
+Two sets of rules: *default* keeps negations, contractions, digits and punctuation; *tutorial* is the article's, character by character.
 """
 
 import hashlib
@@ -19,8 +19,10 @@ from pydantic import BaseModel, Field
 _AGREED = r"\x00-\x{12F}\x{131}-\x{148}\x{14A}-\x{17F}\x{2000}-\x{206F}"
 
 _TAG = r"<[a-z/][^<>]{0,60}>"  # goes before the symbols: in "end.<br />" a run of symbols would take the tag's "<"
-# A run of symbols, or an apostrophe that does not stand inside a word; "_" goes before: here it counts as a letter.
-_NOT_TOKENS = r"[^\pL\pN\pM '!?]+|\B'|'\B"
+# Punctuation tells where a thought ends: with these as tokens both the n-gram part and the LSTM err less on validation rows.
+_MARKS = r'!?.,;:()"\-'
+# A run of other symbols, or an apostrophe that does not stand inside a word; "_" goes before: here it counts as a letter.
+_NOT_TOKENS = rf"[^\pL\pN\pM '{_MARKS}]+|\B'|'\B"
 
 
 class CleanSettings(BaseModel, frozen=True, extra="forbid"):
@@ -28,7 +30,7 @@ class CleanSettings(BaseModel, frozen=True, extra="forbid"):
 
     rules: Literal["default", "tutorial"] = Field(
         "default",
-        description="default keeps negation, digits, ! and ?; tutorial is the article's, character by character",
+        description="default keeps negation, digits and punctuation; tutorial is the article's, character by character",
     )
     stop_words: tuple[str, ...] = Field((), description="words to leave out (tutorial rules only)")
 
@@ -56,7 +58,7 @@ def tokenize_reviews(text: pa.Array, settings: TokenizeSettings) -> pa.Array:
 
 
 def clean_text(reviews: pa.Array) -> pa.Array:
-    """Clean reviews by the default rules: tags and symbols to spaces, lower case, `!` and `?` as tokens of their own.
+    """Clean reviews by the default rules: tags and symbols to spaces, lower case, punctuation as tokens of its own.
 
     Args:
         reviews: string, shape (num_reviews,); null counts as empty.
@@ -70,9 +72,7 @@ def clean_text(reviews: pa.Array) -> pa.Array:
     text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
     text = pc.replace_substring(pc.replace_substring(text, "’", "'"), "_", " ")
     text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), _NOT_TOKENS, " ")
-    for mark in "!?":
-        text = pc.replace_substring(text, mark, f" {mark} ")
-    return _join(_split(text))
+    return _join(_split(pc.replace_substring_regex(text, f"([{_MARKS}])", r" \1 ")))
 
 
 def clean_tutorial_text(reviews: pa.Array, stop_words: Sequence[str]) -> pa.Array:

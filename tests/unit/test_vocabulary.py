@@ -145,3 +145,11 @@ def test_tutorial_ids_are_keras_on_real_reviews(num_words: int, real_reviews: Pa
     """Thousands of real reviews, where they are present."""
     batch = next(read_batches(real_reviews, "imdb", ReaderSettings()))
     _assert_equals_keras(batch.columns["review"].to_pylist(), num_words)
+
+
+def test_punctuation_is_known_but_is_no_word() -> None:
+    """A review of punctuation alone holds known tokens and no known word."""
+    vocabulary = Vocabulary((".", "good", "7", "'"), "oov")
+    ids = vocabulary.encode(pa.array([[".", ".", "gnu"], ["good", ".", "7"], []]))
+    assert vocabulary.num_known(ids).tolist() == [2, 3, 0]
+    assert vocabulary.num_known_words(ids).tolist() == [0, 2, 0]
