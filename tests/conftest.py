@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis  # noqa: F401  its plugin imports it at the very end otherwise, where Python 3.11 fails after a Prefect server ran
 import pytest
 import tiny
 
