@@ -19,13 +19,14 @@ from tasks.model.decision import Decision, DecisionSettings, fit_decision
 from tasks.model.linear import LinearSettings, fit_linear_out_of_fold
 from tasks.model.lstm import FittedLstm, LstmSettings
 from tasks.model.lstm_training import fit_lstm
-from tasks.model.profile import profile_text
+from tasks.model.profile import profile_reviews, tally_reviews
 from tasks.model.stack import StackWeights, apply_stack, fit_stack
 from tasks.model.vocabulary import TokenIds, Vocabulary, VocabularySettings, fit_vocabulary
 from tasks.outcome import log_step, prefect_state
 from tasks.progress import RunProgress, row_progress
+from tasks.reviews.language import guess_languages
 from tasks.reviews.text import CleanSettings, TokenizeSettings
-from tasks.schemas import SAMPLE, SENTIMENT, SOURCE, SPLIT, TEXT_HASH, TOKENS
+from tasks.schemas import REVIEW, SAMPLE, SENTIMENT, SOURCE, SPLIT, TEXT_HASH, TOKENS
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_batches, read_columns
 
@@ -215,8 +216,7 @@ def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store
         "stack": asdict(fitted.model.stack),
         "decision": asdict(fitted.model.decision),
     }
-    profile = profile_of(fitted.validation, fitted.model.vocabulary, fitted.y_score)
-    write_core(draft, fitted.model, fitted.weights, fitted.training, profile, training_facts)
+    write_core(draft, fitted.model, fitted.weights, fitted.training, profile_of(sides[1], fitted), training_facts)
     draft.rows = len(fitted.training.sentiment)
 
 
@@ -249,10 +249,14 @@ def _trained_on(path: Path, rows: ArtifactRef, settings: TrainSettings) -> dict[
     }
 
 
-def profile_of(validation: TrainingRows, vocabulary: Vocabulary, y_score: np.ndarray) -> dict[str, Any]:
-    """Describe the validation rows for the bundle's `profile.json`."""
-    num_unknown = validation.num_tokens - vocabulary.num_known(validation.ids)
-    return profile_text(validation.num_tokens, num_unknown, validation.sentiment, y_score)
+def profile_of(rows: ChosenRows, fitted: FittedModel) -> dict[str, Any]:
+    """Describe the validation rows for the bundle's `profile.json`; scoring compares what it reads with them."""
+    validation, y_score = fitted.validation, fitted.y_score
+    languages = np.concatenate([guess_languages(batch[REVIEW]) for batch in rows.batches([REVIEW])])
+    num_known = fitted.model.vocabulary.num_known(validation.ids)
+    predicted = pc.if_else(pa.array(num_known > 0), fitted.model.decision.classes(y_score), None)
+    tally = tally_reviews(validation.num_tokens, validation.num_tokens - num_known, languages, y_score, predicted)
+    return profile_reviews(validation.num_tokens, validation.sentiment, y_score, tally)
 
 
 def write_core(

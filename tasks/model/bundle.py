@@ -71,10 +71,14 @@ class ReviewScores:
         p_positive: float32, shape (num_rows,); only meaningful where `status` is ok or truncated.
         status: shape (num_rows,): ok, truncated (longer than the LSTM reads), empty (no words),
             unknown_words (none that is known).
+        num_tokens: int, shape (num_rows,): tokens of each review.
+        num_unknown: int, shape (num_rows,): those among them that the vocabulary does not hold.
     """
 
     p_positive: np.ndarray
     status: np.ndarray
+    num_tokens: np.ndarray
+    num_unknown: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,10 @@ class SentimentModel:
         num_tokens = pc.list_value_length(tokens).to_numpy()
         status = np.full(len(num_tokens), "ok", dtype=object)
         status[ids.lengths > self.settings.lstm.sequence_length] = "truncated"
-        known_words = self.vocabulary.num_known_words(ids)
+        known_words, num_known = self.vocabulary.num_known_words(ids), self.vocabulary.num_known(ids)
         status[known_words == 0] = "unknown_words"
-        status[num_tokens == self.vocabulary.num_known(ids) - known_words] = "empty"
-        return ReviewScores(self.predict_positive(ids), status)
+        status[num_tokens == num_known - known_words] = "empty"
+        return ReviewScores(self.predict_positive(ids), status, num_tokens, num_tokens - num_known)
 
     def check_golden(self, reviews: list[str], expected: list[float]) -> None:
         """Check that the model still gives the probe texts their scores.
