@@ -1,9 +1,10 @@
 """Whether scored rows look like those the model was tried on: feature by feature, with the play of chance taken off.
 
-The population stability index (PSI) of two samples is above zero even when both come from the same source: on average by the number of
-groups, less one, times (1 / rows here + 1 / rows there). So each PSI is held against those of samples drawn from what both share.
+The population stability index (PSI) of two samples is above zero even when both come from the same source. It then follows a chi-square
+law: (1 / rows here + 1 / rows there) times chi-square with one degree of freedom less than there are groups. Both sample sizes thus set
+what counts as drift, and so does the number of features that are looked at.
 
-Source: Yurdakul (2018), "Statistical properties of population stability index"; Efron & Tibshirani (1993), section 16.2, for the test.
+Source: Yurdakul (2018), "Statistical properties of population stability index"; Bonferroni for the features.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,6 @@ FEWEST_ROWS = 30
 MOST_GROUPS = 10
 RAREST_GROUP = 0.002  # a language of fewer rows than this counts among the others
 SEEN_SHARE = 0.05  # of rows that the model was trained on; with more, its scores say nothing about drift
-DRAWS = 20_000
 OTHERS = "others"
 
 Verdict = Literal["as in training", "slightly different", "drifted", "too few rows", "not compared"]
@@ -48,7 +48,7 @@ class FeatureDrift:
         here, reference: The scored rows and the held-out rows of training, in words.
         rows: Scored rows that have the feature.
         psi: Population stability index of the groups.
-        chance: What PSI reaches by chance alone, in all but one of `1 / FALSE_ALARMS` comparisons.
+        chance: How far PSI gets by chance alone, see `chance_limit`.
         shift: PSI less what chance makes of it on average.
         verdict: What follows.
         groups: In their order; of kinds without an order, the most frequent first.
@@ -97,8 +97,6 @@ class Drift:
 def compare_tallies(reference: Tally, tally: Tally, seen_share: float = 0.0) -> Drift:
     """Compare scored rows with the held-out rows of training.
 
-    The same tallies give the same answer: chance is drawn with a fixed seed.
-
     Args:
         reference: The tally of the bundle's profile.
         tally: Of the scored rows.
@@ -126,12 +124,17 @@ def stability_index(reference: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.sum((here - there) * np.log(here / there), axis=-1)
 
 
-def chance_index(reference: np.ndarray, counts: np.ndarray, draws: int = DRAWS) -> np.ndarray:
-    """Return the indices of samples of the same sizes, both drawn from what the two share, ascending, float64, shape (draws,)."""
-    random = np.random.default_rng(0)
-    pooled = (reference + counts) / (reference + counts).sum()
-    there, here = (random.multinomial(sample.sum(), pooled, draws) for sample in (reference, counts))
-    return np.sort(stability_index(there, here))
+def chance_limit(reference_rows: int, rows: int, num_groups: int) -> tuple[float, float]:
+    """Return what chance makes of the index of two samples of the same source: on average, and at most.
+
+    Returns:
+        The mean, and the limit that is passed by one feature or more in `FALSE_ALARMS` of all comparisons. Where groups are very rare
+        the true limit is lower: fewer false alarms.
+    """
+    from scipy.stats import chi2
+
+    scale, freedom = 1 / reference_rows + 1 / rows, num_groups - 1
+    return scale * freedom, scale * float(chi2.ppf(1 - FALSE_ALARMS / len(FEATURES), freedom)) if freedom else 0.0
 
 
 def _compare_feature(name: str, reference: Tally, tally: Tally, seen_share: float) -> FeatureDrift:
@@ -143,9 +146,8 @@ def _compare_feature(name: str, reference: Tally, tally: Tally, seen_share: floa
     if min(rows, int(there.sum())) < FEWEST_ROWS:
         return FeatureDrift(name, measure, *said, rows, 0.0, 0.0, 0.0, "too few rows", groups)
     psi = float(stability_index(there, here))
-    by_chance = chance_index(there, here)
-    chance = float(np.quantile(by_chance, 1 - FALSE_ALARMS / len(FEATURES)))
-    shift = psi - float(by_chance.mean())
+    usual, chance = chance_limit(int(there.sum()), rows, len(groups))
+    shift = psi - usual
     verdict: Verdict = "as in training"
     if name in _OF_THE_MODEL and seen_share > SEEN_SHARE:
         verdict = "not compared"
@@ -186,7 +188,8 @@ def _join_neighbours(rows: list[int]) -> list[list[int]]:
         parts[-1].append(place)
         held += number
     if len(parts) > 1 and held < enough / 2:
-        parts[-2] += parts.pop()
+        last = parts.pop()
+        parts[-1] += last
     return parts
 
 

@@ -47,17 +47,17 @@ SMALL_WORDS = {
     "Indonesian": """yang dan di ini itu tidak untuk dengan saya dari ke ada akan pada sangat juga bisa tapi karena sudah dalam lebih
         atau anda oleh kami tersebut adalah seperti bagus sekali hanya kalau mereka tak telah lagi dapat sebuah""",
 }
-# Where words are not set apart by spaces, or letters alone tell enough.
+# Where words are not set apart by spaces, or letters alone tell enough: the letters, and the share of all letters that they must reach.
 SCRIPTS = {
-    "Cyrillic script": r"\p{Cyrillic}",
-    "Greek script": r"\p{Greek}",
-    "Arabic script": r"\p{Arabic}",
-    "Hebrew script": r"\p{Hebrew}",
-    "Devanagari script": r"\p{Devanagari}",
-    "Thai script": r"\p{Thai}",
-    "Korean script": r"\p{Hangul}",
-    "Japanese script": r"[\p{Hiragana}\p{Katakana}]",  # before Chinese: Japanese has Han characters too
-    "Chinese script": r"\p{Han}",
+    "Cyrillic script": (r"\p{Cyrillic}", 0.5),
+    "Greek script": (r"\p{Greek}", 0.5),
+    "Arabic script": (r"\p{Arabic}", 0.5),
+    "Hebrew script": (r"\p{Hebrew}", 0.5),
+    "Devanagari script": (r"\p{Devanagari}", 0.5),
+    "Thai script": (r"\p{Thai}", 0.5),
+    "Korean script": (r"\p{Hangul}", 0.5),
+    "Japanese script": (r"[\p{Hiragana}\p{Katakana}]", 0.1),  # before Chinese: many a Japanese letter is a Chinese one
+    "Chinese script": (r"\p{Han}", 0.5),
 }
 LANGUAGES = (UNCLEAR, *SMALL_WORDS, *SCRIPTS)
 
@@ -101,10 +101,10 @@ def _count_hits(words: pa.Array) -> np.ndarray:
 
 
 def _guess_scripts(start: pa.Array) -> np.ndarray:
-    """Return the first script that at least half of the letters belong to, as places in `LANGUAGES`; 0 where there is none."""
+    """Return the first script that enough of the letters belong to, as places in `LANGUAGES`; 0 where there is none."""
     letters = pc.count_substring_regex(start, r"\pL").to_numpy(zero_copy_only=False)
     languages = np.zeros(len(letters), np.int8)
-    for place, characters in enumerate(SCRIPTS.values(), start=1 + len(SMALL_WORDS)):
+    for place, (characters, enough) in enumerate(SCRIPTS.values(), start=1 + len(SMALL_WORDS)):
         of_script = pc.count_substring_regex(start, characters).to_numpy(zero_copy_only=False)
-        languages[(languages == 0) & (letters > 0) & (2 * of_script >= letters)] = place
+        languages[(languages == 0) & (of_script > 0) & (of_script >= enough * letters)] = place
     return languages
