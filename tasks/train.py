@@ -253,9 +253,10 @@ def profile_of(rows: ChosenRows, fitted: FittedModel) -> dict[str, Any]:
     """Describe the validation rows for the bundle's `profile.json`; scoring compares what it reads with them."""
     validation, y_score = fitted.validation, fitted.y_score
     languages = np.concatenate([guess_languages(batch[REVIEW]) for batch in rows.batches([REVIEW])])
-    num_known = fitted.model.vocabulary.num_known(validation.ids)
-    predicted = pc.if_else(pa.array(num_known > 0), fitted.model.decision.classes(y_score), None)
-    tally = tally_reviews(validation.num_tokens, validation.num_tokens - num_known, languages, y_score, predicted)
+    vocabulary, classes = fitted.model.vocabulary, fitted.model.decision.classes(y_score)
+    predicted = pc.if_else(pa.array(vocabulary.num_known_words(validation.ids) > 0), classes, None)
+    num_unknown = validation.num_tokens - vocabulary.num_known(validation.ids)
+    tally = tally_reviews(validation.num_tokens, num_unknown, languages, y_score, predicted)
     return profile_reviews(validation.num_tokens, validation.sentiment, y_score, tally)
 
 
