@@ -4,9 +4,13 @@ import bz2
 import gzip
 import io
 import lzma
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,6 +48,32 @@ def open_decompressed(path: Path, member: str | None = None) -> io.BufferedReade
             compressed size once past `MAX_UNCHECKED_BYTES`.
         MachineError: The disk fails or refuses.
     """
+    stream, inside = _innermost(path, member)
+    if inside == "zip":
+        stream.close()
+        raise DataError(f"{place(path, member)} holds a zip archive inside. Unpack it and name the inner file.")
+    return stream
+
+
+@contextmanager
+def unpacked(path: Path, member: str | None = None) -> Iterator[Path]:
+    """Give a place where the plain file can be read from anywhere: the file itself, or a temporary copy of what is compressed.
+
+    Raises:
+        CallerError, DataError, MachineError: As `open_decompressed`.
+    """
+    if member is None and (compression_of_file(path) is None or _is_workbook(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="sentiment-") as folder:
+        copy = Path(folder) / "unpacked"
+        with _innermost(path, member)[0] as stream, copy.open("wb") as file:
+            shutil.copyfileobj(stream, file, _BUFFER_BYTES)
+        yield copy
+
+
+def _innermost(path: Path, member: str | None) -> tuple[io.BufferedReader, str | None]:
+    """Open the plain bytes, or those of a zip within other layers; say which of both."""
     where = place(path, member)
     if is_archive(path):
         stream, compressed_bytes = open_member(path, member)
@@ -54,11 +84,8 @@ def open_decompressed(path: Path, member: str | None = None) -> io.BufferedReade
         raise CallerError(f"{path} is not a zip archive, so it has no member {member!r}.")
     for _ in range(_MAX_LAYERS):
         kind = compression_of(stream.peek(16)[:16])
-        if kind is None:
-            return stream
-        if kind == "zip":
-            stream.close()
-            raise DataError(f"{where} holds a zip archive inside. Unpack it and name the inner file.")
+        if kind in (None, "zip"):
+            return stream, kind
         stream = _buffered(_decompressor(kind, stream), stream, compressed_bytes, where)
     stream.close()
     raise DataError(f"{where} is compressed more than {_MAX_LAYERS} times over. Unpack it first.")
@@ -91,6 +118,8 @@ def list_members(path: Path) -> tuple[str, ...]:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is a damaged zip archive: {error}. Copy or export it again.") from error
+    if "[Content_Types].xml" in names or "mimetype" in names:
+        raise DataError(f"{path} is an office document, but no .xlsx workbook. Save it as .xlsx or .csv.")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{path} holds {len(twice)} names twice, the first {twice[0]!r}, and would hide rows. Pack it again.")
@@ -99,11 +128,22 @@ def list_members(path: Path) -> tuple[str, ...]:
 
 def is_archive(path: Path) -> bool:
     """Return whether a file is a zip archive of sources, which a workbook is not."""
-    return compression_of_file(path) == "zip" and not is_workbook(path)
+    return compression_of_file(path) == "zip" and not _is_workbook(path)
 
 
-def is_workbook(path: Path) -> bool:
-    """Return whether a file is an Excel workbook (.xlsx); false for a damaged one."""
+def is_workbook(path: Path, member: str | None = None) -> bool:
+    """Return whether a file is an Excel workbook (.xlsx), compressed or a member of an archive too; false for a damaged one."""
+    if member is None and compression_of_file(path) in (None, "zip") and not is_archive(path):
+        return _is_workbook(path)
+    stream, inside = _innermost(path, member)
+    stream.close()
+    if inside != "zip":
+        return False
+    with unpacked(path, member) as copy:
+        return _is_workbook(copy)
+
+
+def _is_workbook(path: Path) -> bool:
     if compression_of_file(path) != "zip":
         return False
     try:
@@ -113,14 +153,14 @@ def is_workbook(path: Path) -> bool:
         return False
 
 
-def check_declared_size(path: Path) -> None:
+def check_declared_size(path: Path, where: str) -> None:
     """Refuse a zip-based file (a workbook) whose members claim to unpack to a bomb.
 
     Raises:
         DataError: The same limits as `open_decompressed`.
     """
     with zipfile.ZipFile(path) as archive:
-        _check_ratio(sum(info.file_size for info in archive.infolist()), path.stat().st_size, str(path))
+        check_ratio(sum(info.file_size for info in archive.infolist()), path.stat().st_size, where)
 
 
 def compression_of(head: bytes) -> str | None:
@@ -173,7 +213,7 @@ class _Bounded(io.RawIOBase):
             ) from error
         self._total += len(data)
         if self._compressed_bytes is not None:
-            _check_ratio(self._total, self._compressed_bytes, self._where)
+            check_ratio(self._total, self._compressed_bytes, self._where)
         buffer[: len(data)] = data
         return len(data)
 
@@ -185,7 +225,12 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _check_ratio(plain_bytes: int, compressed_bytes: int, where: str) -> None:
+def check_ratio(plain_bytes: int, compressed_bytes: int, where: str) -> None:
+    """Refuse what unpacks to a bomb.
+
+    Raises:
+        DataError: It is over both limits.
+    """
     if plain_bytes > MAX_UNCHECKED_BYTES and plain_bytes > MAX_RATIO * compressed_bytes:
         raise DataError(
             f"{where} unpacks to more than {MAX_RATIO} times its {compressed_bytes:,} bytes and over "

@@ -1,6 +1,5 @@
 """What kind of file an input is: format, encoding, delimiter and header, told from a sample of its content."""
 
-import codecs
 import csv
 import io
 import json
@@ -9,18 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
 from tasks.errors import DataError
 from tasks.reviews.columns import is_usual_name, show_name
 from tasks.reviews.compression import check_unpacked_size, compression_of_file, is_workbook, open_decompressed, place
+from tasks.reviews.encodings import decode_sample, detect_encoding, detect_newline, read_sample
 from tasks.reviews.records import unique_names
 
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "excel", "text", "texts"]
 
-SAMPLE_BYTES = 256 << 10
 TEXT_COLUMN = "review"
 
 # Longer values exist in files, but the parser's own limit (131,072 characters) would end the reading there. It is one
@@ -29,17 +28,31 @@ CSV_FIELD_LIMIT = 2**31 - 1
 _DELIMITERS = (",", ";", "\t", "|")
 NO_DELIMITER = "\x1f"  # the parser needs one; a single column must not be split at the commas of its prose
 _LONGEST_NAME, _LONGEST_HEADER = 64, 1000
-_NUMBER = re.compile(r"\s*[+-]?[0-9][0-9.,:/\s-]*")
-_BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+# What is mistaken for data or named like it, by its first bytes; none of it is text, or not of reviews.
+_FOREIGN = (
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an Excel file of the old kind, or a protected one. Save it as .xlsx without password, or as .csv",
+    ),
+    (b"%PDF", "a PDF. Export the reviews as CSV"),
+    (b"SQLite format 3\0", "an SQLite database. Export the table as CSV"),
+    (b"ARROW1", "an Arrow file. Write it as Parquet"),
+    (b"FEA1", "a Feather file. Write it as Parquet"),
+    (b"ORC", "an ORC file. Write it as Parquet"),
+    (b"Obj\x01", "an Avro file. Write it as Parquet or JSON lines"),
+    (b"PARE", "an encrypted Parquet file. Write it without encryption"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it and name the folder"),
+    (b"Rar!", "a RAR archive. Unpack it and name the folder"),
+    (b"\x80\x04\x95", "a Python pickle, which may hold a program and is never opened. Write it as Parquet or CSV"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
 )
-# Letters and signs of Western European text in cp1252, as the characters they decode to there; not ÿ, þ, ð, × or ÷,
-# which come from other encodings and from damage.
-_WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüŒœŠšŽžŸ€…‘’“”„•–—™\xa0¡£§©«®°´·»¿")
+_MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|head|body|table)\b", re.IGNORECASE)
+_TAR = (257, b"ustar")
+HIDDEN_RETURN = "\ud800"  # no encoding decodes to it, `escape-bytes` neither
+_INNER_RETURN = re.compile(r"\r(?=\r*[^\r\n])")
+_TOLD_DELIMITER = re.compile(r"sep=(?P<delimiter>[^\"\r\n])(\r\n?|\n)", re.IGNORECASE)  # what Excel heeds on a file's first line
+_NUMBER = re.compile(r"\s*[+-]?[0-9][0-9.,:/\s-]*")
 
 
 class ReaderSettings(BaseModel, frozen=True, extra="forbid"):
@@ -80,6 +93,8 @@ class FileFormat:
     Args:
         delimiter: None also for delimited text of a single column.
         columns: In the file's order; of JSON, those met in the sample.
+        newline: What ends a line, as `open_text` takes it.
+        tells_delimiter: Whether the first line is one that says `sep=;`, and no record.
     """
 
     format: Format
@@ -88,6 +103,8 @@ class FileFormat:
     delimiter: str | None
     header: bool | None
     columns: tuple[str, ...]
+    newline: str = ""
+    tells_delimiter: bool = False
 
     def __str__(self) -> str:
         facts = [self.format, self.compression, self.encoding]
@@ -100,13 +117,6 @@ class FileFormat:
         return ", ".join(fact for fact in facts if fact)
 
 
-class Sample(NamedTuple):
-    """The first `SAMPLE_BYTES` of a file, decompressed; `complete` if that is all of it."""
-
-    content: bytes
-    complete: bool
-
-
 def is_header(first: Sequence[str], others: Iterable[Sequence[str]]) -> bool:
     """Return whether the first record names the columns: by a usual name, else unless it looks like the data."""
     if any(map(is_usual_name, first)):
@@ -116,77 +126,28 @@ def is_header(first: Sequence[str], others: Iterable[Sequence[str]]) -> bool:
     return not any(name == value for fields in others for name, value in zip(first, fields, strict=False))
 
 
-def read_sample(path: Path, member: str | None) -> Sample:
-    """Return the beginning of a file.
-
-    Raises:
-        DataError: It is empty.
-    """
-    with open_decompressed(path, member) as stream:
-        content = stream.read(SAMPLE_BYTES)
-        complete = not stream.peek(1)
-    if not content.removeprefix(codecs.BOM_UTF8).strip():
-        raise DataError(f"{place(path, member)} is empty. Expected at least one review.")
-    return Sample(content, complete)
-
-
-def open_text(path: Path, member: str | None, encoding: str) -> io.TextIOWrapper:
-    """Open a file's plain text with its line ends as they are.
-
-    A byte that the encoding cannot decode becomes the lone surrogate U+DC00 + byte: nothing is lost or replaced, and
-    such a value cannot pass for text, as Arrow refuses it.
-    """
-    codecs.register_error("escape-bytes", _escape_bytes)
-    return io.TextIOWrapper(open_decompressed(path, member), encoding, errors="escape-bytes", newline="")
-
-
 def detect_format(path: Path, member: str | None, settings: ReaderSettings) -> Format | None:
     """Return the format if the file is binary or the settings say it; None for a text file to be looked into.
 
     Raises:
-        DataError: The file is an old Excel file.
+        DataError: It is a format that cannot be read; the message says which, and what to write instead.
     """
     if settings.format is not None:
         return settings.format
-    if is_workbook(path):
+    if is_workbook(path, member):
         return "excel"
     with open_decompressed(path, member) as stream:
-        head = stream.peek(8)[:8]
+        head = stream.peek(512)[:512]
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
-        raise DataError(f"{place(path, member)} is an Excel file of the old kind. Save it as .xlsx or .csv.")
+    what = next((name for mark, name in _FOREIGN if head.startswith(mark)), None)
+    if head[_TAR[0] :].startswith(_TAR[1]):
+        what = "a tar archive. Unpack it and name the folder"
+    if _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")):
+        what = "a web page or XML, such as a log-in page saved in place of an export. Export the reviews as CSV, or say --input-format"
+    if what is not None:
+        raise DataError(f"{place(path, member)} is {what}.")
     return None
-
-
-def detect_encoding(sample: Sample, settings: ReaderSettings, where: str) -> str:
-    """Return the encoding of a text file: by its byte order mark, as declared, UTF-8, or cp1252 if that is certain.
-
-    cp1252 is certain if the sample is not UTF-8, at least three lines hold Western letters or signs in cp1252 and
-    nothing else beyond ASCII, and such letters are at most a quarter. In doubt it is UTF-8, and the rows that are not
-    are refused.
-
-    Raises:
-        DataError: The sample does not look like text.
-    """
-    for mark, encoding in _BOMS:
-        if sample.content.startswith(mark) and (settings.encoding or "utf").lower().startswith("utf"):
-            return encoding
-    if settings.encoding is not None:
-        return settings.encoding
-    size = len(sample.content)
-    if sample.content.count(0) * 5 > size:
-        raise DataError(
-            f"{where} is not text, or UTF-16 without a byte order mark. "
-            "Give --encoding utf-16-le if it is that, or export it as CSV in UTF-8."
-        )
-    num_controls = sum(sample.content.count(byte) for byte in (*range(1, 9), *range(14, 26)))
-    if num_controls * 20 > size:
-        raise DataError(f"{where} is not text. Expected CSV, JSON lines, JSON, Parquet, Excel or plain text.")
-    text = decode_sample(sample, "utf-8")
-    num_bad = sum("\udc00" <= character <= "\udcff" for character in text)
-    num_good = sum(character > "\x7f" for character in text) - num_bad
-    return "cp1252" if num_bad and num_good * 20 < num_bad and _is_western(sample.content) else "utf-8"
 
 
 def describe_text(path: Path, member: str | None, known: Format | None, settings: ReaderSettings) -> FileFormat:
@@ -194,19 +155,23 @@ def describe_text(path: Path, member: str | None, known: Format | None, settings
     where = place(path, member)
     check_unpacked_size(path, member)
     sample = read_sample(path, member)
-    encoding = detect_encoding(sample, settings, where)
-    text = decode_sample(sample, encoding)
+    encoding = detect_encoding(sample, settings.encoding, where)
+    text = decode_sample(sample, encoding).removeprefix("\ufeff")
     compression = compression_of_file(path)
     suffixes = [suffix.lower() for suffix in PurePath(member or path.name).suffixes]
     known = known or _guess_json(text, suffixes)
+    newline = detect_newline(text)
     if known in ("json", "jsonl"):
-        return FileFormat(known, compression, encoding, None, None, ())
-    if known is None and not {".csv", ".tsv"} & set(suffixes) and not settings.delimiter and not _looks_tabular(text):
+        return FileFormat(known, compression, encoding, None, None, (), newline)
+    told = _TOLD_DELIMITER.match(text)
+    if known is None and not {".csv", ".tsv"} & set(suffixes) and not (settings.delimiter or told) and not _looks_tabular(text, newline):
         known = "text"
     if known == "text":
         return FileFormat("text", compression, encoding, None, None, (TEXT_COLUMN,))
-    delimiter = settings.delimiter or ("\t" if known == "tsv" else choose_delimiter(text))
-    records = split_sample(text, delimiter or NO_DELIMITER)
+    if told:
+        text = text[told.end() :]
+    delimiter = settings.delimiter or (told and told["delimiter"]) or ("\t" if known == "tsv" else choose_delimiter(text, newline))
+    records = split_sample(text, delimiter or NO_DELIMITER, newline)
     if not records:
         raise DataError(f"{where} is empty. Expected at least one record.")
     first = records[0]
@@ -216,16 +181,26 @@ def describe_text(path: Path, member: str | None, known: Format | None, settings
     if header and max(map(len, first)) > _LONGEST_HEADER:
         raise DataError(f"The header of {where} opens a quote that does not end on its line. Correct line 1.")
     names = unique_names(name.strip() for name in first) if header else unique_names("" for _ in first)
-    return FileFormat("tsv" if delimiter == "\t" else "csv", compression, encoding, delimiter, header, names)
+    form: Format = "tsv" if delimiter == "\t" else "csv"
+    return FileFormat(form, compression, encoding, delimiter, header, names, newline, told is not None)
 
 
-def split_sample(text: str, delimiter: str) -> list[list[str]]:
+def split_sample(text: str, delimiter: str, newline: str = "") -> list[list[str]]:
     """Split sampled text into records, leniently."""
     csv.field_size_limit(CSV_FIELD_LIMIT)
-    return [fields for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if fields]
+    lines: Iterable[str] = io.StringIO(text, newline=newline)
+    if newline == "" or "\r" not in text:
+        return [fields for fields in csv.reader(lines, delimiter=delimiter) if fields]
+    records = csv.reader(map(hide_returns, lines), delimiter=delimiter)
+    return [[field.replace(HIDDEN_RETURN, "\r") for field in fields] for fields in records if fields]
 
 
-def choose_delimiter(text: str) -> str | None:
+def hide_returns(line: str) -> str:
+    """Return a line whose carriage returns, but those at its end, are `HIDDEN_RETURN`: the parser would take them for its end."""
+    return _INNER_RETURN.sub(HIDDEN_RETURN, line) if "\r" in line else line
+
+
+def choose_delimiter(text: str, newline: str) -> str | None:
     """Return the delimiter by which most records have as many fields as the first, or None for a single column.
 
     The first record must have two fields at least, and half of the records must agree with it unless it is plainly a
@@ -233,40 +208,13 @@ def choose_delimiter(text: str) -> str | None:
     """
     best, best_share = None, 0.0
     for delimiter in _DELIMITERS:
-        records = split_sample(text, delimiter)
+        records = split_sample(text, delimiter, newline)
         num_fields = len(records[0]) if records else 0
         if num_fields > 1:
             share = sum(len(fields) == num_fields for fields in records) / len(records)
             if share > best_share and (share >= 0.5 or any(map(is_usual_name, records[0]))):
                 best, best_share = delimiter, share
     return best
-
-
-def decode_sample(sample: Sample, encoding: str) -> str:
-    """Return the sample's text, of a longer file only its whole lines."""
-    codecs.register_error("escape-bytes", _escape_bytes)
-    text = codecs.getincrementaldecoder(encoding)("escape-bytes").decode(sample.content, sample.complete)
-    return text if sample.complete else text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
-
-
-def _escape_bytes(error: UnicodeError) -> tuple[str, int]:
-    # "surrogateescape" would do for UTF-8, but fails on the ASCII half of a broken UTF-16 unit.
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
-
-
-def _is_western(content: bytes) -> bool:
-    num_lines = num_high = num_letters = 0
-    for line in content.decode("cp1252", "surrogateescape").splitlines():
-        high = [character for character in line if character > "\x7f"]
-        if high:
-            if not _WESTERN.issuperset(high):
-                return False
-            num_lines += 1
-            num_high += sum(map(str.isalpha, high))
-            num_letters += sum(map(str.isalpha, line))
-    return num_lines >= 3 and num_high * 4 <= num_letters
 
 
 def _guess_json(text: str, suffixes: Sequence[str]) -> Format | None:
@@ -291,11 +239,11 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _looks_tabular(text: str) -> bool:
+def _looks_tabular(text: str, newline: str) -> bool:
     """Return whether text of no telling name is a table: a usual column name on top, or tabs in every line."""
-    delimiter = choose_delimiter(text)
+    delimiter = choose_delimiter(text, newline)
     if delimiter is None:
         return False
-    records = split_sample(text, delimiter)
+    records = split_sample(text, delimiter, newline)
     regular = sum(len(fields) == len(records[0]) for fields in records) >= 0.9 * len(records)
     return regular and (delimiter == "\t" or any(map(is_usual_name, records[0])))

@@ -13,19 +13,15 @@ from tasks.errors import CallerError, DataError
 from tasks.reviews.batches import Batch
 from tasks.reviews.compression import open_decompressed, place
 from tasks.reviews.delimited import RECORD_LIMIT_IN_FIELDS, learn_row_shape, read_delimited
+from tasks.reviews.encodings import Sample, decode_sample, detect_encoding, open_text, read_sample
 from tasks.reviews.folders import visible_files
 from tasks.reviews.formats import (
     NO_DELIMITER,
     TEXT_COLUMN,
     FileFormat,
     ReaderSettings,
-    Sample,
-    decode_sample,
     describe_text,
-    detect_encoding,
     detect_format,
-    open_text,
-    read_sample,
     split_sample,
 )
 from tasks.reviews.json_records import Flat, column_names, read_json_array, read_json_lines, to_records
@@ -61,7 +57,7 @@ def describe_file(path: Path, settings: ReaderSettings, member: str | None = Non
     if known == "parquet":
         return describe_parquet(path, member)
     if known == "excel":
-        return describe_workbook(path, settings)
+        return describe_workbook(path, member, settings)
     found = describe_text(path, member, known, settings)
     if found.format in ("json", "jsonl"):
         found = replace(found, columns=_sampled_keys(path, member, found, settings))
@@ -101,25 +97,25 @@ def read_batches(path: Path, source: str, settings: ReaderSettings, member: str 
         yield from read_parquet(path, member, source, settings)
         return
     if known == "excel":
-        yield from read_workbook(path, source, settings)
+        yield from read_workbook(path, member, source, settings)
         return
     found = describe_text(path, member, known, settings)
     where = place(path, member)
     encoding = found.encoding or "utf-8"
     names = found.columns
     if found.format in ("json", "jsonl"):
-        with open_text(path, member, encoding) as stream:
+        with open_text(path, member, encoding, found.newline) as stream:
             names = column_names(_json_objects(stream, found, settings, where), where)
-    with open_text(path, member, encoding) as stream:
+    with open_text(path, member, encoding, found.newline) as stream:
         if found.format in ("json", "jsonl"):
             records = to_records(_json_objects(stream, found, settings, where), names, where)
         elif found.format == "text":
             records = _text_lines(stream, settings)
         else:
             delimiter = found.delimiter or NO_DELIMITER
-            sampled = split_sample(decode_sample(read_sample(path, member), encoding), delimiter)
-            shape = learn_row_shape(sampled[int(bool(found.header)) :], delimiter, len(names))
-            records = read_delimited(stream.readline, shape, names, bool(found.header), settings.max_field_bytes)
+            sampled = split_sample(decode_sample(read_sample(path, member), encoding), delimiter, found.newline)
+            shape = learn_row_shape(sampled[int(bool(found.header)) + int(found.tells_delimiter) :], delimiter, len(names))
+            records = read_delimited(stream.readline, shape, found, settings.max_field_bytes)
         yield from assemble(records, names, source, settings.max_field_bytes, encoding)
 
 
@@ -151,7 +147,7 @@ def _text_file(path: Path, member: str | None, name: str, settings: ReaderSettin
         if len(content) > max_bytes:
             return Record(1, len(name), (), f"{name} has more than {max_bytes:,} bytes")
         sample = Sample(content, complete=True)
-        encoding = detect_encoding(sample, settings, name)
+        encoding = detect_encoding(sample, settings.encoding, name)
         text = decode_sample(sample, encoding)
         undecodable = undecodable_reason([text], [TEXT_COLUMN], encoding)
     except (DataError, CallerError) as error:
@@ -185,7 +181,7 @@ def _json_objects(stream: Any, found: FileFormat, settings: ReaderSettings, wher
 def _sampled_keys(path: Path, member: str | None, found: FileFormat, settings: ReaderSettings) -> tuple[str, ...]:
     names: dict[str, None] = {}
     where = place(path, member)
-    with open_text(path, member, found.encoding or "utf-8") as stream:
+    with open_text(path, member, found.encoding or "utf-8", found.newline) as stream:
         for _, flat in zip(range(100), _json_objects(stream, found, settings, where), strict=False):
             names.update(dict.fromkeys(flat.values))
     return tuple(names)

@@ -16,8 +16,8 @@ from tasks.reviews import imdb
 from tasks.reviews.batches import Batch
 from tasks.reviews.columns import find_text_column, show_name
 from tasks.reviews.compression import list_members, open_file, open_member
+from tasks.reviews.encodings import read_sample
 from tasks.reviews.folders import is_file, is_skipped, visible_files
-from tasks.reviews.formats import read_sample
 from tasks.reviews.readers import ReaderSettings, describe_file, read_batches
 from tasks.reviews.remote import fetch_files, is_remote
 from tasks.reviews.sample import SampleSettings, generate_reviews

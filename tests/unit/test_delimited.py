@@ -39,8 +39,8 @@ def test_ragged_rows_are_refused_with_line_and_reason(tmp_path: Path) -> None:
     assert batch.columns.to_pydict() == {"review": ["good", "bad"], "sentiment": ["positive", "negative"]}
     assert batch.source_row.to_pylist() == [1, 4]
     assert [(row.source, row.row, row.line, row.reason) for row in batch.refused] == [
-        ("feed", 2, 3, "1 fields where 2 are expected (review, sentiment)"),
-        ("feed", 3, 5, "3 fields where 2 are expected (review, sentiment)"),
+        ("feed", 2, 3, "1 fields where 2 are expected (review, sentiment); quote what holds ',' or a line end"),
+        ("feed", 3, 5, "3 fields where 2 are expected (review, sentiment); quote what holds ',' or a line end"),
     ]
 
 
@@ -83,7 +83,7 @@ def test_a_quote_closed_rows_later_swallows_nothing(tmp_path: Path) -> None:
     assert len(pd.read_csv(path, sep="\t", header=None)) == 70  # what others make of it
     rows, refused = _read(path)
     assert len(rows) == 99 and rows[59] == ('It was great."', "1")
-    assert refused == [(31, 31, "a quote that is not closed on its line would swallow the next 30 lines")]
+    assert refused == [(31, 31, "a quote that is not closed on its line would swallow the next 30 lines; close or double it")]
 
 
 def test_swallowed_rows_are_told_by_their_labels_where_prose_has_commas(tmp_path: Path) -> None:
@@ -116,7 +116,9 @@ def test_an_unclosed_quote_is_given_up_at_the_limit(tmp_path: Path) -> None:
     """What a quote may swallow is bounded, so that memory is."""
     content = 'review,sentiment\n"open,positive\n' + "fine,positive\n" * 100
     rows, refused = _read(_written(tmp_path, content), max_field_bytes=50)
-    assert len(rows) == 100 and refused == [(1, 2, "record of more than 400 characters, or a quote that is never closed")]
+    assert len(rows) == 100 and refused == [
+        (1, 2, "record of more than 400 characters, or a quote that is never closed; shorten or close it")
+    ]
 
 
 def test_pieces_of_a_broken_record_do_not_pass_for_rows(tmp_path: Path) -> None:
@@ -127,7 +129,7 @@ def test_pieces_of_a_broken_record_do_not_pass_for_rows(tmp_path: Path) -> None:
     assert [(line, reason.split(" (")[0]) for _, line, reason in refused] == [
         (3, "broken quoting"),
         (4, "1 fields where 2 are expected"),
-        (5, "looks like the rest of the broken record before it"),
+        (5, "looks like the rest of the broken record before it; mend that one"),
     ]
 
 

@@ -177,7 +177,7 @@ def test_broken_utf16_is_refused_by_the_row(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (codecs.BOM_UTF8 + b"\r\n \n", "is empty"),
-        ("review,id\na,1\n".encode("utf-16-le"), "--encoding utf-16-le"),
+        ("отзыв,id\nплохой фильм,1\n".encode("utf-16-le"), "--encoding utf-16-le"),
         (bytes(range(1, 32)) * 20, "is not text"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"x" * 100, "Excel file of the old kind"),
         (b"r\xe9view,id\na,1\n", "header of .* is not utf-8"),

@@ -1,15 +1,19 @@
 import builtins
 import datetime
+import gzip
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tasks.errors import CallerError, DataError
-from tasks.reviews import records, tabular
+from tasks.reviews import compression, records, tabular
 from tasks.reviews.readers import ReaderSettings, describe_file, read_batches
 
 DETECT = ReaderSettings()
@@ -97,13 +101,50 @@ def test_damaged_parquet_is_named(tmp_path: Path) -> None:
         list(read_batches(path, "it", DETECT))
 
 
-def test_parquet_inside_a_gzip_says_what_to_do(tmp_path: Path) -> None:
-    """It cannot be streamed, so it is to be unpacked."""
-    path = tmp_path / "a.parquet.gz"
-    with pa.CompressedOutputStream(str(path), "gzip") as file:
-        pq.write_table(pa.table({"text": ["a"]}), file)
-    with pytest.raises(DataError, match="Unpack it"):
+def test_parquet_and_workbooks_are_read_inside_other_files(tmp_path: Path) -> None:
+    """What cannot be streamed is unpacked to a temporary file, which is gone afterwards."""
+    pq.write_table(pa.table({"text": ["a"], "n": [7]}), tmp_path / "a.parquet")
+    _workbook(tmp_path / "b.xlsx", {"first": [["text"], ["b"]]})
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        for name in ("a.parquet", "b.xlsx"):
+            archive.write(tmp_path / name, name)
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    before = set(Path(tempfile.gettempdir()).glob("sentiment-*"))
+    for path, member in (("a.parquet.gz", None), ("both.zip", "a.parquet")):
+        (batch,) = read_batches(tmp_path / path, "it", DETECT, member)
+        assert batch.columns.to_pydict() == {"text": ["a"], "n": [7]}
+    for path, member in (("b.xlsx.gz", None), ("both.zip", "b.xlsx")):
+        (batch,) = read_batches(tmp_path / path, "it", DETECT, member)
+        assert batch.columns.to_pydict() == {"text": ["b"]}
+    assert set(Path(tempfile.gettempdir()).glob("sentiment-*")) == before
+    assert str(describe_file(tmp_path / "both.zip", DETECT, "a.parquet")) == "parquet, zip, columns text, n"
+
+
+def test_a_dictionary_that_many_rows_repeat_is_decoded_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    """44 kB can hold a million reviews of 900 kB: they come out, none is lost, and the memory stays small."""
+    path = tmp_path / "a.parquet"
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000_000, np.int32)), pa.array(["x" * 900_000]))
+    pq.write_table(pa.table({"review": texts, "n": np.arange(1_000_000)}), path, store_schema=False)
+    before = psutil.Process().memory_info().rss
+    batches = read_batches(path, "it", DETECT)
+    sizes = [next(batches).columns.num_rows for _ in range(5)]
+    assert max(sizes) <= 37 and psutil.Process().memory_info().rss - before < 300 << 20
+
+
+def test_parquet_that_unpacks_to_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that claim far more than the file holds are not unpacked."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"review": ["x" * 10_000_000]}), path, compression="zstd", use_dictionary=False)
+    monkeypatch.setattr(compression, "MAX_UNCHECKED_BYTES", 1_000_000)
+    with pytest.raises(DataError, match=r"a\.parquet unpacks to more than 200 times"):
         list(read_batches(path, "it", DETECT))
+
+
+def test_page_sizes_are_read_from_their_headers() -> None:
+    """The size that a page states is the one that Arrow wrote."""
+    assert tabular._page_size(bytes.fromhex("150415b09ca701159ec834")) == 1_369_880
+    assert tabular._page_size(bytes.fromhex("1504152215344c15")) == 17
+    assert tabular._page_size(b"") == 0
 
 
 def _workbook(path: Path, sheets: Mapping[str, list[list[object]]]) -> Path:
@@ -141,7 +182,9 @@ def test_cells_are_text(tmp_path: Path) -> None:
         {"id": "007", "review": "good, really", "stars": "4", "day": "2024-01-05T12:00:00", "ok": "true"},
         {"id": "8.5", "review": None, "stars": "4", "day": "2024-01-05T00:00:00", "ok": None},
     ]
-    assert [(row.row, row.line, row.reason) for row in batch.refused] == [(3, 5, "6 or more cells where 5 are expected")]
+    assert [(row.row, row.line, row.reason) for row in batch.refused] == [
+        (3, 5, "6 or more cells where 5 are expected; name their columns in the first row")
+    ]
     assert str(describe_file(path, DETECT)) == "excel, header, columns id, review, stars, day, ok"
 
 
