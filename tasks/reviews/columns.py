@@ -85,6 +85,11 @@ def show_name(name: str) -> str:
     return " ".join(words) if len(name) <= _LONGEST_NAME and len(words) <= _MOST_WORDS else f"(a text of {len(name)} characters)"
 
 
+def is_text_name(name: str) -> bool:
+    """Return whether a column of this name would be taken for the text."""
+    return any(reading(name) in rank for rank in _TEXT_NAMES for reading in (_plain, _last_part))
+
+
 def is_usual_name(name: str) -> bool:
     """Return whether a value would be a usual column name, and so is likelier a header than data."""
     return any(_plain(name) in rank for ranks in (_TEXT_NAMES, _LABEL_NAMES, _ID_NAMES) for rank in ranks)

@@ -19,7 +19,7 @@ RECORD_LIMIT_IN_FIELDS = 8
 
 _WORDS = re.compile(r"[^\W\d_]+")
 _DIGITS = re.compile(r"\d+")
-_MOST_SHAPES = 8
+_MOST_SHAPES, _ROWS_PER_SHAPE = 8, 4
 _MANY_LINES = 8
 
 
@@ -53,8 +53,8 @@ def learn_row_shape(records: Sequence[Sequence[str]], delimiter: str, num_fields
     telling = {}
     for column in range(num_fields):
         shapes = frozenset(_shape(fields[column]) for fields in rows)
-        few = 0 < len(shapes) <= min(_MOST_SHAPES, max(1, len(rows) // 4))
-        if few and not any(map(str.isspace, "".join(shapes))):
+        few = len(shapes) <= min(_MOST_SHAPES, len(rows) // _ROWS_PER_SHAPE)
+        if shapes and few and not any(map(str.isspace, "".join(shapes))):
             telling[column] = shapes
     return RowShape(delimiter, num_fields, telling)
 

@@ -66,7 +66,7 @@ def detect_encoding(sample: Sample, declared: str | None, where: str) -> str:
 
     A mark outranks what was declared, as one command may name many files. cp1252 is certain if the sample is not UTF-8, at
     least three lines hold Western letters or signs in cp1252 and nothing else beyond ASCII, and such letters are at most a
-    quarter. UTF-16 without a mark is certain if half of its characters are ASCII and no NUL stands among them. In doubt it is
+    quarter. UTF-16 without a mark is certain if half of its characters are ASCII and none is a control character. In doubt it is
     UTF-8, and the rows that are not are refused.
 
     Raises:
@@ -124,7 +124,7 @@ def _utf16_without_mark(content: bytes) -> str | None:
     content = content[: len(content) // 2 * 2]
     for encoding, first in (("utf-16-le", 0), ("utf-16-be", 1)):
         low, high = content[first::2], content[1 - first :: 2]
-        if high.count(0) * 2 >= len(high) > 0 and low.count(0) == 0:
+        if high.count(0) * 2 >= len(high) > 0 and low.count(0) * 20 <= len(low):
             text = content.decode(encoding, "replace")
             return None if any(character < " " and character not in "\t\r\n" for character in text) else encoding
     return None

@@ -13,6 +13,7 @@ MAX_COLUMNS = 1000
 RECORD_LIMIT_IN_FIELDS = 8
 
 _CHUNK_CHARS = 1 << 16
+_TOO_DEEP = "JSON nested too deeply; flatten it"
 _GAP = re.compile(r"[ \t\r\n]*")
 
 
@@ -67,14 +68,14 @@ def read_json_lines(readline: Callable[[int], str], max_field_bytes: int) -> Ite
         if len(line) > max_chars:
             while line and not line.endswith(("\n", "\r")):
                 line = readline(max_chars + 1)
-            yield Flat(number, 0, {}, f"line of more than {max_chars:,} characters")
+            yield Flat(number, 0, {}, f"line of more than {max_chars:,} characters; shorten it")
         elif not line.isspace():
             try:
                 yield _flat(number, len(line), decode(line))
             except json.JSONDecodeError as error:
-                yield Flat(number, len(line), {}, f"not JSON: {error.msg}")
+                yield Flat(number, len(line), {}, f"not JSON: {error.msg}; write one object a line")
             except RecursionError:
-                yield Flat(number, len(line), {}, "JSON nested too deeply")
+                yield Flat(number, len(line), {}, _TOO_DEEP)
 
 
 def read_json_array(read: Callable[[int], str], max_field_bytes: int, where: str) -> Iterator[Flat]:
@@ -149,19 +150,19 @@ def _decoder() -> json.JSONDecoder:
 
 def _flat(line: int, size: int, value: Any) -> Flat:
     if not isinstance(value, dict):
-        return Flat(line, size, {}, "not a JSON object")
+        return Flat(line, size, {}, "not a JSON object; write the text under a key")
     values: dict[str, str | None] = {}
     try:
         for path, text in _flatten(value, ""):
             if path in values:
-                return Flat(line, size, {}, f"two values for {show_name(path)!r}")
+                return Flat(line, size, {}, f"two values for {show_name(path)!r}; rename one of the keys")
             if not path.isascii():
                 path.encode()
             values[path] = text
     except UnicodeEncodeError:
-        return Flat(line, size, {}, "a key that cannot be decoded")
+        return Flat(line, size, {}, "a key that cannot be decoded; write the file as UTF-8")
     except RecursionError:
-        return Flat(line, size, {}, "JSON nested too deeply")
+        return Flat(line, size, {}, _TOO_DEEP)
     return Flat(line, size, values)
 
 

@@ -116,7 +116,8 @@ def read_batches(path: Path, source: str, settings: ReaderSettings, member: str 
             sampled = split_sample(decode_sample(read_sample(path, member), encoding), delimiter, found.newline)
             shape = learn_row_shape(sampled[int(bool(found.header)) + int(found.tells_delimiter) :], delimiter, len(names))
             records = read_delimited(stream.readline, shape, found, settings.max_field_bytes)
-        yield from assemble(records, names, source, settings.max_field_bytes, encoding)
+        guessed = settings.encoding is None
+        yield from assemble(records, names, source, settings.max_field_bytes, encoding, guessed=guessed)
 
 
 def read_text_folder(folder: Path, source: str, settings: ReaderSettings) -> Iterator[Batch]:
@@ -145,7 +146,7 @@ def _text_file(path: Path, member: str | None, name: str, settings: ReaderSettin
         with open_decompressed(path, member) as stream:
             content = stream.read(max_bytes + 1)
         if len(content) > max_bytes:
-            return Record(1, len(name), (), f"{name} has more than {max_bytes:,} bytes")
+            return Record(1, len(name), (), f"{name} has more than {max_bytes:,} bytes; shorten it")
         sample = Sample(content, complete=True)
         encoding = detect_encoding(sample, settings.encoding, name)
         text = decode_sample(sample, encoding)
@@ -155,7 +156,7 @@ def _text_file(path: Path, member: str | None, name: str, settings: ReaderSettin
     if undecodable:
         return Record(1, len(name), (), f"{name}: {undecodable}")
     if len(text.encode()) > settings.max_field_bytes:
-        return Record(1, len(name), (), f"{name} has more than {settings.max_field_bytes:,} bytes of text")
+        return Record(1, len(name), (), f"{name} has more than {settings.max_field_bytes:,} bytes of text; shorten it")
     return Record(1, len(name) + len(text), (name, text))
 
 
@@ -169,7 +170,7 @@ def _text_lines(stream: Any, settings: ReaderSettings) -> Iterator[Record]:
             continue
         while line and not line.endswith(("\n", "\r")):
             line = stream.readline(max_chars + 1)
-        yield Record(number, 0, (), f"line of more than {max_chars:,} characters")
+        yield Record(number, 0, (), f"line of more than {max_chars:,} characters; shorten it")
 
 
 def _json_objects(stream: Any, found: FileFormat, settings: ReaderSettings, where: str) -> Iterator[Flat]:

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.reviews.batches import ROWS_PER_BATCH, Batch, RefusedRow
+from tasks.reviews.columns import show_name
 
 BYTES_PER_BATCH = 32 << 20
 
+_BYTES_PER_VALUE = 16  # what even an empty value takes
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -25,25 +27,29 @@ class Record(NamedTuple):
 
 
 def assemble(
-    records: Iterable[Record], names: Sequence[str], source: str, max_field_bytes: int, encoding: str = "utf-8"
+    records: Iterable[Record], names: Sequence[str], source: str, max_field_bytes: int, encoding: str = "utf-8", *, guessed: bool = False
 ) -> Iterator[Batch]:
     """Yield batches of string columns, at least one even of no rows, so that the columns are always known.
 
     A batch ends after `ROWS_PER_BATCH` records or `BYTES_PER_BATCH` characters. Yielded and refused rows together
-    are the records, numbered from 1. A lone surrogate in a value stands for an undecodable byte (`escape_bytes`).
+    are the records, numbered from 1. A lone surrogate in a value stands for an undecodable byte (`open_text`). Where the
+    encoding was guessed to be cp1252, a value that is UTF-8 after all is refused.
     """
     kept: list[Record] = []
     rows: list[int] = []
     refused: list[RefusedRow] = []
     size = 0
     yielded = False
+    may_be_utf8 = guessed and encoding == "cp1252"
     for row, record in enumerate(records, 1):
+        if may_be_utf8 and record.reason is None:
+            record = record._replace(reason=_utf8_reason(record.values, names))
         if record.reason is None:
             kept.append(record)
             rows.append(row)
         else:
             refused.append(RefusedRow(source, row, record.line, record.reason))
-        size += record.size
+        size += record.size + _BYTES_PER_VALUE * len(record.values)
         if len(kept) + len(refused) >= ROWS_PER_BATCH or size >= BYTES_PER_BATCH:
             yield _batch(kept, rows, refused, names, source, max_field_bytes, encoding)
             yielded = True
@@ -77,9 +83,9 @@ def sift(
         lengths = pc.binary_length(column)
         if (pc.max(lengths).as_py() or 0) > max_field_bytes:
             for index in np.flatnonzero(pc.fill_null(pc.greater(lengths, max_field_bytes), False)).tolist():
-                reasons.setdefault(index, f"column {name!r} holds more than {max_field_bytes:,} bytes")
+                reasons.setdefault(index, f"column {show_name(name)!r} holds more than {max_field_bytes:,} bytes; shorten it")
         for index in _undecodable(column):
-            reasons.setdefault(index, f"column {name!r} cannot be decoded: its bytes are not utf-8")
+            reasons.setdefault(index, f"column {show_name(name)!r} cannot be decoded: its bytes are not utf-8; write it as UTF-8")
     more = [RefusedRow(source, rows[index], lines[index], reason) for index, reason in reasons.items()]
     numbers = pa.array(rows, pa.int64())
     if more:
@@ -152,7 +158,19 @@ def undecodable_reason(values: Sequence[str | None], names: Sequence[str], encod
             continue
         code = ord(found.group())
         if not 0xDC00 <= code <= 0xDCFF:
-            return f"column {name!r} holds half a surrogate pair"
-        hint = "; if the file is cp1252, give --encoding cp1252" if encoding.startswith("utf-8") else ""
-        return f"column {name!r} holds byte 0x{code - 0xDC00:02X}, which is not {encoding}{hint}"
+            return f"column {show_name(name)!r} holds half a surrogate pair; export it again"
+        hint = "; if the file is cp1252, give --encoding cp1252" if encoding.startswith("utf-8") else "; give the --encoding it has"
+        return f"column {show_name(name)!r} holds byte 0x{code - 0xDC00:02X}, which is not {encoding}{hint}"
+    return None
+
+
+def _utf8_reason(values: Sequence[str | None], names: Sequence[str]) -> str | None:
+    """Return which column holds UTF-8 that was read as cp1252 (`Ã©` for `é`), or None."""
+    for name, value in zip(names, values, strict=True):
+        if value and not value.isascii():
+            try:
+                value.encode("cp1252").decode("utf-8")
+            except UnicodeError:
+                continue
+            return f"column {show_name(name)!r} holds UTF-8 in a file that looks like cp1252; write all of it as UTF-8, or give --encoding"
     return None

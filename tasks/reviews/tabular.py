@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import CallerError, DataError, MachineError, PipelineError
 from tasks.reviews.batches import ROWS_PER_BATCH, Batch
+from tasks.reviews.columns import is_text_name
 from tasks.reviews.compression import check_declared_size, check_ratio, compression_of_file, is_workbook, place, unpacked
 from tasks.reviews.formats import FileFormat, ReaderSettings, is_header
 from tasks.reviews.records import BYTES_PER_BATCH, Record, assemble, sift, unique_names
@@ -42,7 +43,7 @@ def read_parquet(path: Path, member: str | None, source: str, settings: ReaderSe
     """
     with _open_parquet(path, member) as (file, num_rows):
         names = unique_names(file.schema_arrow.names)
-        kinds = [_plain_type(kind) for kind in file.schema_arrow.types]
+        kinds = [_plain_type(kind, name) for kind, name in zip(file.schema_arrow.types, names, strict=True)]
         schema = pa.schema(list(zip(names, kinds, strict=True)))
         row = 0
         for batch in _gathered(_typed(batch, schema) for batch in _parquet_batches(place(path, member), file, num_rows)):
@@ -145,8 +146,16 @@ def _page_size(header: bytes) -> int:
 
 
 def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    columns = zip(batch.columns, schema.types, strict=True)
-    return pa.RecordBatch.from_arrays([column if column.type == kind else column.cast(kind) for column, kind in columns], schema=schema)
+    columns = [_cast(column, kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if column.type == kind:
+        return column
+    if _is_bytes(column.type):
+        return column.cast(pa.binary()).view(kind)  # what is no UTF-8 is refused row by row
+    return column.cast(kind)
 
 
 def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -170,10 +179,16 @@ def _parquet_failure(where: str, error: Exception) -> PipelineError:
     return DataError(f"{where} is a damaged Parquet file ({error}). Copy or export it again.")
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
+def _plain_type(kind: pa.DataType, name: str) -> pa.DataType:
+    """Return the type that a column is given: text of any kind is `string`, also where a program wrote it as bytes."""
     if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
-    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+        return _plain_type(kind.value_type, name)
+    is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or (_is_bytes(kind) and is_text_name(name))
+    return pa.string() if is_text else kind
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
 @contextmanager

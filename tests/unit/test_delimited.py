@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tasks.errors import DataError
-from tasks.reviews.readers import ReaderSettings, read_batches
+from tasks.reviews.readers import ReaderSettings, describe_file, read_batches
 
 
 def _read(path: Path, **settings: object) -> tuple[list[tuple[str, ...]], list[tuple[int, int | None, str]]]:
@@ -164,7 +164,7 @@ def test_long_fields_and_endless_lines_are_refused(tmp_path: Path) -> None:
     rows, refused = _read(_written(tmp_path, "review,sentiment\n" + "\n".join(lines)), max_field_bytes=100)
     assert rows == [("x" * 100, "positive"), ("fine", "negative")]
     assert [(row, line) for row, line, _ in refused] == [(1, 2), (3, 4)]
-    assert refused[0][2] == "column 'review' holds more than 100 bytes"
+    assert refused[0][2] == "column 'review' holds more than 100 bytes; shorten it"
     assert refused[1][2].startswith("record of more than 800 characters")
 
 
@@ -174,6 +174,48 @@ def test_a_line_too_long_inside_quotes_is_refused_by_itself(tmp_path: Path) -> N
     rows, refused = _read(_written(tmp_path, content), max_field_bytes=100)
     assert rows == [("between", "positive"), ("fine", "negative")]
     assert [line for _, line, _ in refused] == [2, 4]
+
+
+def test_a_carriage_return_alone_is_part_of_a_value(tmp_path: Path) -> None:
+    """pandas writes such values without quotes: what it wrote is read back, though it cannot do so itself."""
+    rows = [("a\rb", "positive"), ("\rstart", "x"), ("two\r\rmore, quoted", "y"), ('"\r"', "\rz")] * 3
+    path = tmp_path / "reviews.csv"
+    pd.DataFrame(rows, columns=["review", "sentiment"]).to_csv(path, index=False)
+    assert b"a\rb,positive\n" in path.read_bytes()
+    assert _read(path) == (rows, [])
+
+
+def test_rows_that_end_in_returns_among_others_are_rows(tmp_path: Path) -> None:
+    """Files that were joined from several systems keep their rows, each under the line that an editor shows."""
+    content = "review,sentiment\na,positive\nb,negative\rc,positive\rd,negative\ne,positive\nf\rg\nh,positive\n"
+    rows, refused = _read(_written(tmp_path, content))
+    assert [row[0] for row in rows] == ["a", "b", "c", "d", "e", "h"]
+    assert [(row, line) for row, line, _ in refused] == [(6, 5)]
+
+
+def test_line_ends_written_twice_end_one_line(tmp_path: Path) -> None:
+    r"""A file whose \r\n became \r\r\n has as many rows as before, and no value gains a character."""
+    content = 'review,sentiment\r\r\ngood,positive\r\r\n"two\r\nlines",negative\r\r\n'
+    assert _read(_written(tmp_path, content)) == ([("good", "positive"), ("two\r\nlines", "negative")], [])
+
+
+def test_many_whole_lines_behind_a_quote_are_rows(tmp_path: Path) -> None:
+    """Even among prose, eight lines on end with as many commas as a record are no review, and two are one."""
+    lines = [f"a title {number},and a text {number}" for number in range(30)]
+    rows, refused = _read(
+        _written(tmp_path, "title,review\n" + "\n".join([*lines, 'one,"open', *lines, 'two,closed"', "three,more"]) + "\n")
+    )
+    assert len(rows) == 62 and [line for _, line, _ in refused] == [32]
+    rows, refused = _read(_written(tmp_path, "title,review\n" + '"one, two",x\n' * 30 + 'one,"open\ntwo,closed"\n'))
+    assert rows[-1] == ("one", "open\ntwo,closed") and not refused
+
+
+def test_a_first_line_that_tells_the_delimiter_is_heeded(tmp_path: Path) -> None:
+    """`sep=;`, as Excel has it, is neither header nor row."""
+    path = _written(tmp_path, "sep=;\r\nid;review\r\n1;well, yes, no\r\n2;a;b\r\n")
+    rows, refused = _read(path)
+    assert rows == [("1", "well, yes, no")] and [(row, line) for row, line, _ in refused] == [(2, 4)]
+    assert describe_file(path, ReaderSettings()).columns == ("id", "review")
 
 
 def test_header_alone_is_no_row(tmp_path: Path) -> None:

@@ -120,18 +120,26 @@ def test_settings_overrule_detection(tmp_path: Path) -> None:
         ("utf-16-le", codecs.BOM_UTF16_LE, "utf-16"),
         ("utf-16-be", codecs.BOM_UTF16_BE, "utf-16"),
         ("utf-32-le", codecs.BOM_UTF32_LE, "utf-32"),
-        ("utf-8", b"", "utf-8"),
     ],
 )
-@pytest.mark.parametrize("declared", [None, "utf-8"])
+@pytest.mark.parametrize("declared", [None, "utf-8", "cp1252"])
 def test_unicode_is_told_by_its_mark(tmp_path: Path, encoding: str, mark: bytes, expected: str, declared: str | None) -> None:
-    """A byte order mark decides, is no part of the first name, and every text survives."""
+    """A byte order mark decides whatever was declared, is no part of the first name, and every text survives."""
     path = tmp_path / "a.csv"
     path.write_bytes(mark + "review;id\r\n„naïve“ 😀;1\r\n".encode(encoding))
     settings = ReaderSettings(encoding=declared)
     assert describe_file(path, settings).encoding == expected
     (batch,) = read_batches(path, "it", settings)
     assert batch.columns.to_pydict() == {"review": ["„naïve“ 😀"], "id": ["1"]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_told_when_certain(tmp_path: Path, encoding: str) -> None:
+    """Text that is mostly ASCII has a NUL in every other place, and nothing else has."""
+    path = tmp_path / "a.csv"
+    path.write_bytes("review;id\r\nnaïve, “so so” 😀;1\r\n".encode(encoding))
+    assert describe_file(path, DETECT).encoding == encoding
+    assert next(read_batches(path, "it", DETECT)).columns.to_pydict() == {"review": ["naïve, “so so” 😀"], "id": ["1"]}
 
 
 GERMAN = "review;id\n" + "Schön für Käufer – „größtenteils“ gut, 5 €;1\n" * 5
@@ -143,6 +151,18 @@ def test_cp1252_is_detected_when_certain(tmp_path: Path) -> None:
     path.write_bytes(GERMAN.encode("cp1252"))
     assert describe_file(path, DETECT).encoding == "cp1252"
     assert next(read_batches(path, "it", DETECT)).columns["review"][0].as_py().startswith("Schön für Käufer – „größt")
+
+
+def test_utf8_among_cp1252_is_refused(tmp_path: Path) -> None:
+    """A file joined from two: the rows of the minority are no garbage in the result, they stand in the quarantine."""
+    path = tmp_path / "a.csv"
+    path.write_bytes((GERMAN * 5).encode("cp1252") + "café;2\n".encode() + "café;3\n".encode("cp1252"))
+    batches = list(read_batches(path, "it", DETECT))
+    assert batches[0].columns["review"].to_pylist()[-1] == "café" and batches[0].columns.num_rows == 30
+    (refused,) = batches[0].refused
+    assert refused.line == 31 and refused.reason.startswith("column 'review' holds UTF-8 in a file that looks like cp1252")
+    declared = list(read_batches(path, "it", ReaderSettings(encoding="cp1252")))
+    assert declared[0].columns["review"].to_pylist()[-2:] == ["cafÃ©", "café"]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +207,38 @@ def test_what_is_no_table_says_what_to_do(tmp_path: Path, content: bytes, words:
     """An empty file, a binary one and an undecodable header are errors that name the file."""
     with pytest.raises(DataError, match=words):
         _described(tmp_path, content, "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"%PDF-1.7 ...", "a PDF. Export"),
+        (b"SQLite format 3\0" + bytes(100), "an SQLite database. Export"),
+        (b"ARROW1\0\0", "an Arrow file. Write it as Parquet"),
+        (b"\x80\x04\x95" + bytes(20), "a Python pickle, which may hold a program and is never opened"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(20), "a 7z archive. Unpack it"),
+        (b"a.csv".ljust(257, b"\0") + b"ustar\0" + bytes(300), "a tar archive. Unpack it"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>log in</html>", "a web page or XML"),
+        (b'<?xml version="1.0"?><reviews/>', "a web page or XML"),
+        (b"PARE" + bytes(20), "an encrypted Parquet file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_other_formats_are_named_with_a_remedy(tmp_path: Path, content: bytes, words: str, name: str) -> None:
+    """What only looks like an export by its name is called by its own, plain or compressed, and never scored line by line."""
+    for data in (content, gzip.compress(content)):
+        with pytest.raises(DataError, match=rf"{name} is {words}"):
+            _described(tmp_path, data, name)
+
+
+def test_office_documents_are_no_archives(tmp_path: Path) -> None:
+    """An .ods or .docx is a zip inside, but its parts are no reviews."""
+    for member in ("mimetype", "[Content_Types].xml"):
+        with zipfile.ZipFile(tmp_path / "a.ods", "w") as archive:
+            archive.writestr(member, "x")
+            archive.writestr("content.xml", "<x/>")
+        with pytest.raises(DataError, match=r"office document.*Save it as \.xlsx or \.csv"):
+            describe_file(tmp_path / "a.ods", DETECT)
 
 
 def test_members_are_told_by_their_own_names(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_bad_lines_are_refused_with_their_numbers(tmp_path: Path) -> None:
     ]
     (batch,) = _read(tmp_path, "\r\n".join(lines))
     assert batch.columns["a"].to_pylist() == ["1", "2"] and batch.source_row.to_pylist() == [1, 8]
-    assert [(row.row, row.line, row.reason) for row in batch.refused] == [
+    assert all(";" in row.reason for row in batch.refused)
+    assert [(row.row, row.line, row.reason.split(";")[0]) for row in batch.refused] == [
         (2, 3, "not JSON: Expecting property name enclosed in double quotes"),
         (3, 4, "not a JSON object"),
         (4, 5, "not a JSON object"),
@@ -97,7 +98,7 @@ def test_an_array_is_read_whatever_the_chunks(tmp_path: Path, monkeypatch: pytes
     (batch,) = _read(tmp_path, json.dumps([*rows, 12345], indent=indent), "feed.json")
     assert batch.columns.to_pylist() == [{"a": row["a"], "b": str(row["b"])} for row in rows]
     (refused,) = batch.refused
-    assert (refused.row, refused.line, refused.reason) == (51, 202 if indent else 1, "not a JSON object")
+    assert (refused.row, refused.line, refused.reason) == (51, 202 if indent else 1, "not a JSON object; write the text under a key")
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,21 @@ def test_parquet_rows_that_are_no_text_are_refused(tmp_path: Path) -> None:
     assert batch.columns.to_pydict() == {"text": ["good", None], "n": [1, 4]}
     assert batch.source_row.to_pylist() == [1, 4]
     assert [(row.row, row.line, row.reason) for row in batch.refused] == [
-        (2, None, "column 'text' cannot be decoded: its bytes are not utf-8"),
-        (3, None, "column 'text' holds more than 100 bytes"),
+        (2, None, "column 'text' cannot be decoded: its bytes are not utf-8; write it as UTF-8"),
+        (3, None, "column 'text' holds more than 100 bytes; shorten it"),
     ]
+
+
+def test_parquet_text_that_was_written_as_bytes_is_text(tmp_path: Path) -> None:
+    """Programs that know no strings write bytes: under a name for texts they are read as such, row by row; others stay bytes."""
+    path = tmp_path / "a.parquet"
+    for kind in (pa.binary(), pa.large_binary()):
+        pq.write_table(
+            pa.table({"Review": pa.array([b"caf\xc3\xa9", b"caf\xe9", None], kind), "hash": pa.array([b"\xff"] * 3, kind)}), path
+        )
+        (batch,) = read_batches(path, "it", DETECT)
+        assert batch.columns.to_pydict() == {"Review": ["café", None], "hash": [b"\xff", b"\xff"]}
+        assert batch.columns.schema.field("Review").type == pa.string() and [row.row for row in batch.refused] == [2]
 
 
 def test_parquet_batches_are_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +198,13 @@ def test_cells_are_text(tmp_path: Path) -> None:
         (3, 5, "6 or more cells where 5 are expected; name their columns in the first row")
     ]
     assert str(describe_file(path, DETECT)) == "excel, header, columns id, review, stars, day, ok"
+
+
+def test_escaped_characters_of_a_worksheet_are_themselves(tmp_path: Path) -> None:
+    """Excel writes a carriage return as _x000D_, and an underscore that would look like that as _x005F_."""
+    path = _workbook(tmp_path / "book.xlsx", {"first": [["id", "review"], ["a_xb", "one_x000D_\ntwo, not _x005F_x000D_"]]})
+    (batch,) = read_batches(path, "it", DETECT)
+    assert batch.columns.to_pydict() == {"id": ["a_xb"], "review": ["one\r\ntwo, not _x000D_"]}
 
 
 def test_worksheets_are_named(tmp_path: Path) -> None:
