@@ -1,5 +1,6 @@
 """How facts become pages: templates, numbers put into words once, and foreign text that cannot become markup."""
 
+import base64
 import functools
 import hashlib
 import re
@@ -26,6 +27,19 @@ def template_digest() -> str:
     for path in sorted(TEMPLATES.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def embed_pictures(figures: Mapping[str, bytes], most_bytes: int) -> tuple[dict[str, Any], list[str]]:
+    """Return PNGs as addresses that hold the picture itself, by name, and the names of those that there was no room for."""
+    from markupsafe import Markup
+
+    shown: dict[str, Any] = {}
+    for name, png in figures.items():
+        address = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+        if len(address) <= most_bytes:
+            shown[name] = Markup(address)
+            most_bytes -= len(address)
+    return shown, [name for name in figures if name not in shown]
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -1,12 +1,11 @@
 """What a training run is told as: one self-contained page, and the same in short for Prefect. No review's text."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tasks.model.metrics import ErrorExample, Evaluation, PairedDifference, Scores
-from tasks.rendering import group_settings, render_template
+from tasks.rendering import embed_pictures, group_settings, render_template
 
 SAMPLE_WARNING = (
     "Trained and tested on the generated sample. These numbers prove the pipeline, not the model: "
@@ -165,18 +164,9 @@ def render_markdown(facts: ReportFacts, figures: Mapping[str, bytes]) -> str:
         facts: What is told.
         figures: PNG by name. Those that would carry the text past 300 kB are named instead of shown.
     """
-    from markupsafe import Markup
-
-    shown: dict[str, Any] = {}
-    left = ARTIFACT_BYTES - 40_000  # for the words
-    for name in ARTIFACT_FIGURES:
-        if name in figures:
-            address = f"data:image/png;base64,{base64.b64encode(figures[name]).decode('ascii')}"
-            if len(address) <= left:
-                shown[name] = Markup(address)
-                left -= len(address)
+    chosen = {name: figures[name] for name in ARTIFACT_FIGURES if name in figures}
+    shown, left_out = embed_pictures(chosen, ARTIFACT_BYTES - 40_000)  # the rest is for the words
     values = _shared_values(facts, rank_models(facts.evaluation))
-    left_out = [name for name in ARTIFACT_FIGURES if name in figures and name not in shown]
     return render_template("report.md", facts=facts, figures=shown, left_out=left_out, **values)
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.model.decision import POSITIVE
-from tasks.model.profile import LENGTH_EDGES, SCORE_BINS, UNKNOWN_EDGES, Tally
+from tasks.model.decision import POSITIVE, UNCERTAIN
+from tasks.model.profile import CLASSES, LENGTH_EDGES, SCORE_BINS, UNKNOWN_EDGES, Tally
 
 FALSE_ALARMS = 0.002  # of all comparisons of rows of the same source, over all features together
 SMALLEST_SHIFT = 0.02  # PSI beyond chance that is worth an alarm; a million rows make the smallest difference certain
@@ -22,7 +22,7 @@ FEWEST_ROWS = 30
 MOST_GROUPS = 10
 RAREST_GROUP = 0.002  # a language of fewer rows than this counts among the others
 SEEN_SHARE = 0.05  # of rows that the model was trained on; with more, its scores say nothing about drift
-OTHERS = "others"
+OTHERS, NOTHING = "others", "–"
 
 Verdict = Literal["as in training", "slightly different", "drifted", "too few rows", "not compared"]
 FEATURES = ("length", "unknown_words", "language", "score", "predicted")
@@ -44,8 +44,7 @@ class FeatureDrift:
 
     Args:
         name: One of `FEATURES`.
-        measure: What `here` and `reference` say, such as "median length".
-        here, reference: The scored rows and the held-out rows of training, in words.
+        here, reference: The scored rows and the held-out rows of training, in a few words.
         rows: Scored rows that have the feature.
         psi: Population stability index of the groups.
         chance: How far PSI gets by chance alone, see `chance_limit`.
@@ -55,7 +54,6 @@ class FeatureDrift:
     """
 
     name: str
-    measure: str
     here: str
     reference: str
     rows: int
@@ -140,11 +138,10 @@ def chance_limit(reference_rows: int, rows: int, num_groups: int) -> tuple[float
 def _compare_feature(name: str, reference: Tally, tally: Tally, seen_share: float) -> FeatureDrift:
     names, there, here = _grouped(name, reference.get(name, {}), tally.get(name, {}))
     rows = int(here.sum())
-    measure, measured = _MEASURES[name]
-    said = (measured(tally) if rows else "–", measured(reference) if there.sum() else "–")
+    said = (_WORDS[name](tally) if rows else NOTHING, _WORDS[name](reference) if there.sum() else NOTHING)
     groups = tuple(map(Group, names, _shares(there).tolist(), _shares(here).tolist()))
     if min(rows, int(there.sum())) < FEWEST_ROWS:
-        return FeatureDrift(name, measure, *said, rows, 0.0, 0.0, 0.0, "too few rows", groups)
+        return FeatureDrift(name, *said, rows, 0.0, 0.0, 0.0, "too few rows", groups)
     psi = float(stability_index(there, here))
     usual, chance = chance_limit(int(there.sum()), rows, len(groups))
     shift = psi - usual
@@ -153,26 +150,27 @@ def _compare_feature(name: str, reference: Tally, tally: Tally, seen_share: floa
         verdict = "not compared"
     elif psi > chance:
         verdict = "drifted" if shift >= SMALLEST_SHIFT else "slightly different"
-    return FeatureDrift(name, measure, *said, rows, psi, chance, shift, verdict, groups)
+    return FeatureDrift(name, *said, rows, psi, chance, shift, verdict, groups)
 
 
 def _grouped(name: str, reference: dict[str, int], counts: dict[str, int]) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Join groups until each is frequent enough, looking only at both samples together, so that chance stays what it is."""
-    if name in _BORDERS:
-        keys = sorted({*reference, *counts}, key=int)
-        joined = _join_neighbours([reference.get(key, 0) + counts.get(key, 0) for key in keys])
-        parts = [[keys[place] for place in part] for part in joined]
-        names = [_BORDERS[name](int(part[0]), int(part[-1]) + 1) for part in parts]
+    pooled = {group: reference.get(group, 0) + counts.get(group, 0) for group in {**reference, **counts}}
+    if name in _RANGES:
+        groups = sorted(pooled, key=int)
+        parts = [[groups[place] for place in part] for part in _join_neighbours([pooled[group] for group in groups])]
+        names = [_RANGES[name](int(part[0]), int(part[-1]) + 1) for part in parts]
+    elif name == "predicted":
+        names = [group for group in CLASSES if group in pooled]
+        parts = [[group] for group in names]
     else:
-        pooled = {key: reference.get(key, 0) + counts.get(key, 0) for key in {*reference, *counts}}
-        ranked = sorted(pooled, key=lambda key: (-pooled[key], key))
-        kept = [key for key in ranked[: MOST_GROUPS - 1] if pooled[key] >= RAREST_GROUP * sum(pooled.values())]
-        others = [key for key in ranked if key not in kept]
-        parts, names = [[key] for key in kept], list(kept)
-        if others:
+        ranked = sorted(pooled, key=lambda group: (-pooled[group], group))
+        names = [group for group in ranked[: MOST_GROUPS - 1] if pooled[group] >= RAREST_GROUP * sum(pooled.values())]
+        parts = [[group] for group in names]
+        if others := [group for group in ranked if group not in names]:
             parts, names = [*parts, others], [*names, OTHERS]
     there, here = (
-        np.array([sum(sample.get(key, 0) for key in part) for part in parts], np.int64) for sample in (reference, counts)
+        np.array([sum(sample.get(group, 0) for group in part) for part in parts], np.int64) for sample in (reference, counts)
     )  # fmt: skip
     return names, there, here
 
@@ -209,8 +207,10 @@ def _length_range(first: int, end: int) -> str:
 
 
 def _unknown_range(first: int, end: int) -> str:
-    low, high = (f"{UNKNOWN_EDGES[place]:.2g}" for place in (first, min(end, len(UNKNOWN_EDGES) - 1)))
-    return "none" if end == 1 else f"up to {float(high):.1%}" if first <= 1 else f"{float(low):.1%}–{float(high):.1%}"
+    if end == 1:
+        return "none"
+    low, high = f"{UNKNOWN_EDGES[first]:.1%}", f"{UNKNOWN_EDGES[min(end, len(UNKNOWN_EDGES) - 1)]:.1%}"
+    return f"{low} or more" if end >= len(UNKNOWN_EDGES) - 1 else f"up to {high}" if first <= 1 else f"{low}–{high}"
 
 
 def _score_range(first: int, end: int) -> str:
@@ -221,34 +221,36 @@ def _median_length(tally: Tally) -> str:
     counts = sorted((int(group), rows) for group, rows in tally["length"].items())
     reached = np.cumsum([rows for _, rows in counts])
     group = counts[int(np.searchsorted(reached, reached[-1] / 2))][0]
-    return f"{_length_range(group, group + 1)} tokens"
+    return f"median {_length_range(group, group + 1)} tokens"
 
 
 def _unknown_share(tally: Tally) -> str:
-    return f"{tally['totals']['unknown_tokens'] / max(tally['totals']['tokens'], 1):.2%}"
+    return f"{tally['totals']['unknown_tokens'] / max(tally['totals']['tokens'], 1):.2%} of tokens"
 
 
-def _main_language(tally: Tally) -> str:
-    language, rows = max(tally["language"].items(), key=lambda found: (found[1], found[0]))
-    return f"{rows / _rows(tally, 'language'):.1%} {language}"
+def _main_languages(tally: Tally) -> str:
+    rows = _rows(tally, "language")
+    first, *others = sorted(tally["language"].items(), key=lambda found: (-found[1], found[0]))
+    shown = [first, *(found for found in others[:1] if found[1] >= RAREST_GROUP * rows)]
+    return ", ".join(f"{number / rows:.1%} {language}" for language, number in shown)
 
 
 def _unsure_share(tally: Tally) -> str:
     unsure = sum(rows for group, rows in tally["score"].items() if SCORE_BINS // 5 <= int(group) < SCORE_BINS - SCORE_BINS // 5)
-    return f"{unsure / _rows(tally, 'score'):.1%}"
+    return f"{unsure / _rows(tally, 'score'):.1%} between 0.2 and 0.8"
 
 
-def _positive_share(tally: Tally) -> str:
-    return f"{tally['predicted'].get(POSITIVE, 0) / _rows(tally, 'predicted'):.1%}"
+def _label_shares(tally: Tally) -> str:
+    return ", ".join(f"{tally['predicted'].get(name, 0) / _rows(tally, 'predicted'):.1%} {name}" for name in (POSITIVE, UNCERTAIN))
 
 
-_BORDERS: dict[str, Callable[[int, int], str]] = {"length": _length_range, "unknown_words": _unknown_range, "score": _score_range}
-_MEASURES: dict[str, tuple[str, Callable[[Tally], str]]] = {
-    "length": ("median length", _median_length),
-    "unknown_words": ("tokens that the vocabulary lacks", _unknown_share),
-    "language": ("commonest language", _main_language),
-    "score": ("probabilities between 0.2 and 0.8", _unsure_share),
-    "predicted": ("predicted positive", _positive_share),
+_RANGES: dict[str, Callable[[int, int], str]] = {"length": _length_range, "unknown_words": _unknown_range, "score": _score_range}
+_WORDS: dict[str, Callable[[Tally], str]] = {
+    "length": _median_length,
+    "unknown_words": _unknown_share,
+    "language": _main_languages,
+    "score": _unsure_share,
+    "predicted": _label_shares,
 }
 
 
@@ -258,7 +260,6 @@ def drift_event(drift: Drift, model_id: str) -> dict[str, Any]:
         "model_id": model_id,
         "rows": drift.rows,
         "features": [
-            {name: getattr(feature, name) for name in ("name", "measure", "here", "reference", "psi", "chance", "shift")}
-            for feature in drift.drifted
+            {name: getattr(feature, name) for name in ("name", "here", "reference", "psi", "chance", "shift")} for feature in drift.drifted
         ],
     }

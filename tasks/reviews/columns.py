@@ -87,12 +87,17 @@ def show_name(name: str) -> str:
 
 def is_text_name(name: str) -> bool:
     """Return whether a column of this name would be taken for the text."""
-    return any(reading(name) in rank for rank in _TEXT_NAMES for reading in (_plain, _last_part))
+    return any(reading(name) in rank for rank in _TEXT_NAMES for reading in (plain_name, _last_part))
+
+
+def plain_name(name: str) -> str:
+    """Return a name without case, spaces and punctuation, as names are compared."""
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def is_usual_name(name: str) -> bool:
     """Return whether a value would be a usual column name, and so is likelier a header than data."""
-    return any(_plain(name) in rank for ranks in (_TEXT_NAMES, _LABEL_NAMES, _ID_NAMES) for rank in ranks)
+    return any(plain_name(name) in rank for ranks in (_TEXT_NAMES, _LABEL_NAMES, _ID_NAMES) for rank in ranks)
 
 
 def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str:
@@ -108,7 +113,7 @@ def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], .
 def _find(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str | None:
     if asked is not None:
         return _named(names, asked, option)
-    for reading in (_plain, _last_part):
+    for reading in (plain_name, _last_part):
         for rank in ranks:
             hits = [name for name in names if reading(name) in rank]
             if len(hits) > 1:
@@ -121,7 +126,7 @@ def _find(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...],
 def _named(names: Sequence[str], asked: str, option: str) -> str:
     if asked in names:
         return asked
-    alike = [name for name in names if _plain(name) == _plain(asked)]
+    alike = [name for name in names if plain_name(name) == plain_name(asked)]
     if len(alike) == 1:
         return alike[0]
     close = alike or get_close_matches(asked, names, n=3)
@@ -129,12 +134,8 @@ def _named(names: Sequence[str], asked: str, option: str) -> str:
     raise CallerError(f"{option} {asked!r} is not among the columns {_listed(names)}. {hint}")
 
 
-def _plain(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
-
-
 def _last_part(name: str) -> str:
-    return _plain(name.rpartition(".")[2])
+    return plain_name(name.rpartition(".")[2])
 
 
 def _listed(names: Sequence[str], most: int = 40) -> str:

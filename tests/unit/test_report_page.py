@@ -1,9 +1,8 @@
 import re
-from collections import Counter
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from html_page import HtmlPage
 from report_example import HOSTILE, Y_SCORE, Y_TRUE, example_evaluation, example_facts
 
 from tasks import figures
@@ -18,43 +17,6 @@ from tasks.report_page import (
     render_markdown,
     render_report,
 )
-
-VOID = {"meta", "br", "path", "use", "img"}
-
-
-class _Page(HTMLParser):
-    """A page taken apart: its words, tags, ids, links, and whether every tag is closed in turn."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.ids: list[str] = []
-        self.addresses: list[str] = []
-        self.words = ""
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        if tag not in VOID:
-            self.open.append(tag)
-        self._note(attrs)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._note(attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words = " ".join((self.words + " " + data).split())
-
-    def _note(self, attrs: list[tuple[str, str | None]]) -> None:
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-        self.addresses += [value or "" for name, value in attrs if name in {"href", "src", "xlink:href", "action"}]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +33,7 @@ def _bare_facts() -> ReportFacts:
 def test_the_page_stands_alone(svgs: dict[str, str]) -> None:
     """One well-formed page: no script, no address outside it, no id twice, and a policy that forbids the rest."""
     source = render_report(example_facts(figures=svgs))
-    page = _Page(source)
+    page = HtmlPage(source)
     assert page.open == []
     assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
     assert len(page.ids) == len(set(page.ids))
@@ -86,7 +48,7 @@ def test_the_page_stands_alone(svgs: dict[str, str]) -> None:
 def test_the_page_tells_every_fact() -> None:
     """Each fact that was given can be read on the page."""
     facts = example_facts()
-    words = _Page(render_report(facts)).words
+    words = HtmlPage(render_report(facts)).words
     scores = facts.evaluation["model"]
     low, high = scores["intervals"]["accuracy"]
     for expected in [
@@ -106,7 +68,7 @@ def test_the_page_tells_every_fact() -> None:
 
 def test_a_page_of_little_is_still_a_page() -> None:
     """Facts that are missing leave neither an empty section nor a None, and every link leads somewhere."""
-    page = _Page(render_report(_bare_facts()))
+    page = HtmlPage(render_report(_bare_facts()))
     assert "Promotion has not been decided" in page.words
     assert not re.search(r"\b(None|nan|Undefined)\b", page.words)
     assert set(page.ids) == {"evaluation"}
@@ -124,7 +86,7 @@ def test_a_page_of_little_is_still_a_page() -> None:
 def test_the_verdict_is_said_first(status: str, words: str) -> None:
     """Page and artifact open with what promotion decided."""
     facts = example_facts(status=status)
-    assert words in _Page(render_report(facts)).words
+    assert words in HtmlPage(render_report(facts)).words
     assert render_markdown(facts, {}).startswith(f"# {words.split(maxsplit=1)[1]}\n")
 
 
@@ -132,7 +94,7 @@ def test_numbers_from_the_sample_are_never_shown_without_the_warning() -> None:
     """The banner stands above everything where the data was generated, and nowhere else."""
     for facts in (example_facts(), _bare_facts()):
         sample = replace(facts, sample=True)
-        words = _Page(render_report(sample)).words
+        words = HtmlPage(render_report(sample)).words
         assert SAMPLE_WARNING in words
         assert words.index(SAMPLE_WARNING) < words.index("Sentiment pipeline")
         markdown = render_markdown(sample, {})
@@ -144,7 +106,7 @@ def test_words_from_outside_never_become_markup(svgs: dict[str, str]) -> None:
     """Names, reasons, ids and commands may hold tags: the page and the artifact show them, and nothing runs."""
     facts = example_facts(HOSTILE, figures=svgs)
     source = render_report(facts)
-    assert _Page(source).tags["script"] == 0
+    assert HtmlPage(source).tags["script"] == 0
     assert "<script" not in source.lower()
     assert source.count("alert(") >= 12
     markdown = render_markdown(facts, {})
@@ -178,7 +140,7 @@ def test_many_sources_do_not_flood_the_report() -> None:
     facts = example_facts()
     assert facts.data is not None
     many = replace(facts, data=replace(facts.data, sources={f"s{place}": 1 for place in range(10_000)}))
-    words = _Page(render_report(many)).words
+    words = HtmlPage(render_report(many)).words
     assert "and 9,975 more" in words
     assert "s25" not in words
     assert len(render_markdown(many, {})) < 20_000

@@ -1,0 +1,79 @@
+"""When a review was written: which column says so, and the day in each of its rows."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.reviews.columns import plain_name
+
+_NAMES = ("date", "reviewdate", "datetime", "timestamp", "createdat", "created", "createdon", "createddate", "creationdate", "postedat",
+          "postdate", "submittedat", "submissiondate", "receivedat", "publishedat", "tweetcreated", "unixreviewtime", "reviewtime",
+          "reviewedat", "time", "day")  # fmt: skip
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DATES = (
+    r"^(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?:\D|$)",
+    r"^(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?:\D|$)",
+    r"^(?:[a-z]{3,9},? )?(?P<day>\d{1,2})\.?[ -](?P<month>[a-z]{3})[a-z]{0,6}\.?[ ,-]+(?P<year>\d{4})(?:\D|$)",
+    r"^(?:[a-z]{3,9},? )?(?P<month>[a-z]{3})[a-z]{0,6}\.? (?P<day>\d{1,2})(?:,? |,? [\d:]{5,8} [^ ]+ )(?P<year>\d{4})(?:\D|$)",
+)
+_SINCE_1970 = {"s": r"^\d{9,10}$", "ms": r"^\d{12,13}$"}  # as databases export times
+_FIRST_DAY, _LAST_DAY = np.datetime64("1970-01-02"), np.datetime64("2100-01-01")
+
+
+def find_date_column(schema: pa.Schema) -> str | None:
+    """Return the column that says when each review was written, or None: by its usual name, else the only one of a date's type."""
+    by_name = {plain_name(name): name for name in reversed(schema.names)}
+    for name in _NAMES:
+        if name in by_name:
+            return by_name[name]
+    typed = [field.name for field in schema if _is_time(field.type)]
+    return typed[0] if len(typed) == 1 else None
+
+
+def days_of(column: pa.Array) -> np.ndarray:
+    """Return the day that each value names.
+
+    Read are dates and times as such, `2024-01-31…`, `31.1.2024…`, `Jan 31, 2024`, `31 January 2024`, the dates of mails and tweets, and
+    seconds or milliseconds since 1970. Not `1/2/2024`, which is two days.
+
+    Returns:
+        datetime64[D], shape (num_rows,): not a time where no day is named for certain, or none between 1970 and 2100.
+
+    >>> days_of(pa.array(["2024-01-31T10:00:00Z", "31.1.2024 10:00", "1/2/2024", None])).tolist()
+    [datetime.date(2024, 1, 31), datetime.date(2024, 1, 31), None, None]
+    """
+    if _is_time(column.type):
+        days = column.to_numpy(zero_copy_only=False).astype("datetime64[D]")
+    elif pa.types.is_nested(column.type) or pa.types.is_boolean(column.type):
+        days = np.full(len(column), "NaT", "datetime64[D]")
+    else:
+        days = _read_days(pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string()))))
+    return np.where((days >= _FIRST_DAY) & (days < _LAST_DAY), days, np.datetime64("NaT"))
+
+
+def _read_days(text: pa.Array) -> np.ndarray:
+    days = np.full(len(text), "NaT", "datetime64[D]")
+    for pattern in _DATES:
+        found = pc.extract_regex(text, pattern)
+        rows = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
+        year, month, day = (pc.struct_field(found, name).take(pa.array(rows)) for name in ("year", "month", "day"))
+        days[rows] = np.where(np.isnat(days[rows]), _days_from(year, month, day), days[rows])
+    for unit, pattern in _SINCE_1970.items():
+        rows = np.flatnonzero(pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy(zero_copy_only=False))
+        since_1970 = text.take(pa.array(rows)).cast(pa.int64()).to_numpy()
+        days[rows] = since_1970.astype(f"datetime64[{unit}]").astype("datetime64[D]")
+    return days
+
+
+def _days_from(year: pa.Array, month: pa.Array, day: pa.Array) -> np.ndarray:
+    """Return days from digits, the month perhaps by its name; not a time where there is no such day."""
+    by_name = pc.index_in(month, value_set=pa.array(_MONTHS))
+    digits = pc.if_else(pc.match_substring_regex(month, r"^\d+$"), month, None).cast(pa.int64())
+    number = pc.fill_null(pc.coalesce(digits, pc.add(by_name, 1).cast(pa.int64())), 0).to_numpy()
+    start = ((year.cast(pa.int64()).to_numpy() - 1970) * 12 + np.clip(number, 1, 12) - 1).astype("datetime64[M]")
+    found = start.astype("datetime64[D]") + (day.cast(pa.int64()).to_numpy() - 1)
+    return np.where((number >= 1) & (number <= 12) & (found.astype("datetime64[M]") == start), found, np.datetime64("NaT"))
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
