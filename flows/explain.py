@@ -80,7 +80,7 @@ def _recipe(
     if step == "promote":
         current = champion(store)
         model_id = model_id_of(train_recipe(refs["split"], settings.train))
-        return promote_recipe(refs["evaluate"], model_id, current.model_id if current else None, settings.evaluate, force_promote, store)
+        return promote_recipe(refs["evaluate"], model_id, current.model_id if current else None, settings.promote, force_promote, store)
     return report_recipe(refs["train"], refs["evaluate"], refs["promote"], store)
 
 

@@ -9,10 +9,12 @@ from pydantic import BaseModel, Field, ValidationError
 from tasks.errors import CallerError
 from tasks.ingest import IngestSettings
 from tasks.model.decision import DecisionSettings
+from tasks.model.gate import GateSettings
 from tasks.model.linear import LinearSettings
 from tasks.model.lstm import LstmSettings
 from tasks.model.metrics import EvaluationSettings
 from tasks.model.vocabulary import VocabularySettings
+from tasks.promote import PromoteSettings
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
 from tasks.reviews.text import CleanSettings, TokenizeSettings
 from tasks.split import SplitSettings
@@ -35,11 +37,17 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
     linear: LinearSettings | None = Field(LinearSettings(), description="the n-gram part beside the LSTM; null for the LSTM alone")
     decision: DecisionSettings = DecisionSettings()
     evaluate: EvaluationSettings = EvaluationSettings()
+    gate: GateSettings = GateSettings()
 
     @property
     def train(self) -> TrainSettings:
         """The groups that the train step uses."""
         return TrainSettings(**{name: getattr(self, name) for name in TrainSettings.model_fields})
+
+    @property
+    def promote(self) -> PromoteSettings:
+        """The groups that the promote step uses."""
+        return PromoteSettings(evaluate=self.evaluate, gate=self.gate)
 
 
 def preset_settings(preset: PresetName) -> TrainingSettings:

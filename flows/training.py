@@ -2,18 +2,20 @@
 
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.settings import PresetName, TrainingSettings, compose_settings
 from tasks.clean import clean
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.model.bundle import is_sample
-from tasks.model.registry import Promotion, champion, verdict_of
+from tasks.model.registry import Promotion, champion, check_reason, verdict_of
 from tasks.promote import promote
 from tasks.report import report
 from tasks.split import split
@@ -47,6 +49,7 @@ def training(
     Returns:
         The run's summary, as `sentiment train --json` prints it.
     """
+    check_reason(force_promote)
     settings = compose_settings(preset, list((overrides or {}).items()))
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     before = champion(store)
@@ -57,11 +60,16 @@ def training(
     rows = split(tokenized, settings.split, store)
     model = train(rows, settings.train, store)
     evaluated = evaluate(model, rows, settings.evaluate, store)
-    decided = promote(evaluated, model, rows, settings.evaluate, force_promote, store)
+    decided = promote(evaluated, model, rows, settings.promote, force_promote, store)
     command = command_line(sources, preset, overrides or {}, force_promote)
     reported = report(model, evaluated, decided, command, store)
 
-    return summarize(settings, _ref(model), _ref(evaluated), _ref(decided), _ref(reported), before, store)
+    return final_state(summarize(settings, _ref(model), _ref(evaluated), _ref(decided), _ref(reported), before, store))
+
+
+def final_state(summary: dict[str, Any]) -> Any:
+    """Return the state that a finished run ends in, named for what came of it; whoever called the flow gets the summary in it."""
+    return Completed(name=str(summary["status"]).capitalize(), data=summary, message=f"{summary['model_id']}: {summary['reason']}")
 
 
 def _ref(outcome: Any) -> ArtifactRef:
@@ -90,6 +98,7 @@ def summarize(
         "command": "train",
         "status": "promoted" if moved else "refused" if refused else "unchanged",
         "reason": verdict.reason,
+        "rules": [asdict(ruling) for ruling in verdict.rules],
         "model_id": verdict.model_id,
         "preset": settings.preset,
         "test": {name: evaluation["model"][name] for name in shown},

@@ -14,7 +14,7 @@ from prefect import task
 from tasks.facts import collect_facts
 from tasks.model import bundle
 from tasks.model.linear import LinearSettings, fit_linear, linear_logits
-from tasks.model.metrics import Evaluation, EvaluationSettings, evaluate_models, label_lengths, slice_metrics
+from tasks.model.metrics import LINEAR_BASELINE, MOST_SOURCES, Evaluation, EvaluationSettings, evaluate_models, label_lengths, slice_metrics
 from tasks.model.vocabulary import VocabularySettings, fit_vocabulary
 from tasks.model_card import render_model_card
 from tasks.outcome import log_step, prefect_state
@@ -25,7 +25,6 @@ from tasks.tables import TableWriter, read_batches
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 LIBRARIES = ("keras", "numpy", "pyarrow", "scikit-learn", "scipy", "tensorflow")
-_SOURCES_SLICED = 20
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,12 @@ def evaluate_artifact(model: ArtifactRef, rows: ArtifactRef, settings: Evaluatio
         folder = store.path(model).parent
         sentiment_model = bundle.load_core(folder)
         scores = score_test_rows(sentiment_model, rows, store)
-        evaluation = _evaluate(store.record_of(model).recipe.settings, scores, rows, settings, store)
+        trained = store.record_of(model).recipe.settings
+        linear = scores.parts[bundle.LINEAR] if has_default_linear_part(trained) else linear_baseline(rows, store)
+        evaluation = _evaluate(scores, linear, rows, settings, store)
         log_step("evaluate", _headline(evaluation))
         with TableWriter(draft.open(f"evaluate/{recipe.key}/{PREDICTIONS}")) as writer:
-            writer.write(_predictions(scores))
+            writer.write(_predictions(scores, linear))
         draft.write_json(f"evaluate/{recipe.key}/{METRICS}", evaluation)
         draft.rows = len(scores.y_true)
         draft.facts["evaluation"] = evaluation
@@ -140,12 +141,11 @@ def _train_labels(rows: ArtifactRef, store: Store) -> np.ndarray:
     return np.concatenate([batch.filter(pc.equal(batch[SPLIT], "train"))[SENTIMENT].to_numpy() for batch in batches])
 
 
-def _evaluate(trained: dict[str, Any], scores: TestScores, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Evaluation:
+def _evaluate(scores: TestScores, linear: np.ndarray, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Evaluation:
     prior = float(np.mean(_train_labels(rows, store)))
-    linear = scores.parts[bundle.LINEAR] if has_default_linear_part(trained) else linear_baseline(rows, store)
     lengths, order = label_lengths(scores.num_tokens, settings)
     slices = slice_metrics(scores.y_true, scores.y_score, lengths, settings, by="length", order=order)
-    if 1 < len(scores.source.unique()) <= _SOURCES_SLICED:
+    if 1 < len(scores.source.unique()) <= MOST_SOURCES:
         slices += slice_metrics(scores.y_true, scores.y_score, scores.source.to_pylist(), settings, by="source")
     return evaluate_models(
         scores.y_true,
@@ -166,12 +166,13 @@ def _headline(evaluation: Evaluation) -> str:
     )
 
 
-def _predictions(scores: TestScores) -> pa.Table:
+def _predictions(scores: TestScores, linear: np.ndarray) -> pa.Table:
     columns: dict[str, Any] = {
         REVIEW_ID: scores.review_id,
         "y_true": scores.y_true,
         "y_score": scores.y_score,
         **{f"y_score_{name}": score for name, score in scores.parts.items()},
+        LINEAR_BASELINE: linear,
         "num_tokens": scores.num_tokens,
         SOURCE: scores.source,
     }

@@ -21,6 +21,9 @@ SETTINGS: dict[str, Any] = {
     "model.chunk_length": 8,
     "model.sequence_length": 64,
     "evaluate.bootstrap_samples": 100,
+    "gate.fresh_process": False,
+    "gate.lstm_must_learn": False,
+    "gate.max_slowdown": 1000.0,
 }
 STEPS = ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report")
 COLUMNS = ("id", "review", "sentiment", "shop")

@@ -15,6 +15,9 @@ from tasks.errors import DataError
 from tasks.model.bootstrap import INTERVAL_METRICS, RowTable, percentile_interval, wilson_interval
 from tasks.schemas import CLASS_NAMES
 
+MOST_SOURCES = 20  # with more sources than these, none is looked at by itself
+LINEAR_BASELINE = "baseline_linear"  # the baseline's scores, as predictions.parquet names them
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int8]
 
@@ -240,7 +243,9 @@ def label_lengths(num_tokens: ArrayLike, settings: EvaluationSettings) -> tuple[
     return np.array(names)[np.digitize(np.asarray(num_tokens), edges) - 1], names
 
 
-def paired_bootstrap(y_true: ArrayLike, first: ArrayLike, second: ArrayLike, settings: EvaluationSettings) -> PairedDifference:
+def paired_bootstrap(
+    y_true: ArrayLike, first: ArrayLike, second: ArrayLike, settings: EvaluationSettings, *, added: float = 0.0
+) -> PairedDifference:
     """Compare two models' accuracy on the same rows.
 
     Resampling rows only moves the counts of rows that one model alone gets right, so those are drawn instead of the
@@ -252,6 +257,7 @@ def paired_bootstrap(y_true: ArrayLike, first: ArrayLike, second: ArrayLike, set
         first: float, shape (num_rows,), in [0, 1]: the challenger's scores.
         second: The champion's.
         settings: Threshold, resampling.
+        added: Rows added to either side before resampling; half a row keeps a handful of rows from looking like certainty.
 
     Returns:
         `difference` is positive where the first is better; the interval is the percentile bootstrap's.
@@ -259,7 +265,7 @@ def paired_bootstrap(y_true: ArrayLike, first: ArrayLike, second: ArrayLike, set
     Raises:
         DataError: As `score_predictions`.
 
-    Source: Dietterich (1998), section 3.1; Efron & Tibshirani (1993), ch. 13.
+    Source: Dietterich (1998), section 3.1; Efron & Tibshirani (1993), ch. 13; Agresti & Min (2005) for `added`.
     """
     from scipy.stats import binomtest
 
@@ -269,8 +275,8 @@ def paired_bootstrap(y_true: ArrayLike, first: ArrayLike, second: ArrayLike, set
     second_right = (second_score > settings.threshold) == truth
     wins, losses = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
     rows = truth.size
-    shares = np.array([wins, losses, rows - wins - losses]) / rows
-    drawn = np.random.default_rng(settings.seed).multinomial(rows, shares, size=settings.bootstrap_samples)
+    counts = np.array([wins + added, losses + added, rows - wins - losses])
+    drawn = np.random.default_rng(settings.seed).multinomial(rows, counts / counts.sum(), size=settings.bootstrap_samples)
     difference = (wins - losses) / rows
     return {
         "rows": rows,

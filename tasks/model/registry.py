@@ -1,25 +1,35 @@
-"""Which model is the champion, and every change of that: `models/champion.json`, swapped atomically, and `models/history.jsonl`."""
+"""Which model is the champion, and every decision about that: `models/champion.json`, swapped atomically, and `models/history.jsonl`."""
 
 import getpass
 import json
 import os
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.errors import CallerError, MachineError
 from tasks.model.bundle import check_bundle
+from tasks.model.gate import Ruling
 from tasks.model.metrics import PairedDifference
 from tasks.store import ArtifactRef, Store, atomic_file, make_folder, sync_folder
 
 _CHAMPION, _HISTORY = "champion.json", "history.jsonl"
 
 
+Event = Literal["promoted", "forced", "by hand", "rolled back", "refused"]
+
+
 @dataclass(frozen=True)
 class Promotion:
-    """One entry of the history: which model became champion, instead of which, when (UTC), by whom and why."""
+    """One entry of the history: which model became champion, instead of which, when (UTC), by whom and why.
+
+    Args:
+        event: How it came about. A refusal is kept too: then nothing was replaced, and `replaced` names the champion that stayed.
+        rules: What the gate found, rule by rule; empty where nobody asked it.
+        since_better: What this champion and those before it have won or lost in accuracy since the last sure improvement.
+    """
 
     model_id: str
     bundle_sha256: str
@@ -27,6 +37,18 @@ class Promotion:
     promoted_at: str
     by: str
     reason: str
+    event: Event = "promoted"
+    rules: list[Ruling] = field(default_factory=list)
+    since_better: float = 0.0
+
+    @classmethod
+    def from_json(cls, raw: Any) -> "Promotion":
+        """Read an entry as `asdict` gives it.
+
+        Raises:
+            TypeError, AttributeError: It is not one.
+        """
+        return cls(**{**raw, "rules": [Ruling(**rule) for rule in raw.get("rules", ())]})
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,9 @@ class Verdict:
     Args:
         comparison: This model minus the champion on the rows that neither was trained on; None where there was nothing to compare.
         rows_seen: Test rows left out of the comparison because the champion was trained on them.
+        rules: What the gate found, rule by rule.
+        forced: Whether somebody's reason overrode the rules.
+        since_better: As in `Promotion`, should the model be promoted.
     """
 
     model_id: str
@@ -44,6 +69,9 @@ class Verdict:
     champion_id: str | None
     comparison: PairedDifference | None = None
     rows_seen: int = 0
+    rules: list[Ruling] = field(default_factory=list)
+    forced: bool = False
+    since_better: float = 0.0
 
 
 def models_folder(store: Store) -> Path:
@@ -55,10 +83,10 @@ def champion(store: Store) -> Promotion | None:
     """Return the promotion that made today's champion, or None where nothing was promoted yet."""
     place = models_folder(store) / _CHAMPION
     try:
-        return Promotion(**json.loads(place.read_text(encoding="utf-8")))
+        return Promotion.from_json(json.loads(place.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise MachineError(f"{place} is damaged. Name the champion anew with `sentiment models promote ID`.") from error
 
 
@@ -67,54 +95,96 @@ def registry_lock(store: Store) -> AbstractContextManager[None]:
     return store.lock("registry", "the model registry")
 
 
-def promote_model(store: Store, model_id: str, reason: str) -> Promotion:
+def promote_model(store: Store, model_id: str, reason: str, verdict: Verdict | None = None) -> Promotion:
     """Make a sealed model the champion and note it in the history; the caller holds `registry_lock`.
 
+    Args:
+        store: The artifacts folder.
+        model_id: The model.
+        reason: Why; it cannot be blank.
+        verdict: What the gate decided; None where somebody promotes by hand.
+
     Raises:
-        CallerError: There is no such sealed bundle.
+        CallerError: There is no such sealed bundle, or no reason.
         MachineError: The bundle is damaged.
     """
-    return _promote(store, model_id, _predecessor(store, model_id), reason)
+    event: Event = "by hand" if verdict is None else "forced" if verdict.forced else "promoted"
+    return _promote(store, model_id, _predecessor(store, model_id), reason, event, verdict)
 
 
-def _promote(store: Store, model_id: str, replaced: str | None, reason: str) -> Promotion:
+def note_refusal(store: Store, verdict: Verdict) -> None:
+    """Keep a refusal in the history; the champion stays."""
+    _append_history(store, asdict(_entry(store, verdict.model_id, verdict.champion_id, verdict.reason, "refused", verdict)))
+
+
+def check_reason(reason: str | None) -> None:
+    """Refuse a blank reason: whoever overrides the gate or the champion tells those who come later why.
+
+    Raises:
+        CallerError: There are only spaces.
+    """
+    if reason is not None and not reason.strip():
+        raise CallerError("The reason is blank. Say in a few words why: it is kept in the history of the models.")
+
+
+def _promote(store: Store, model_id: str, replaced: str | None, reason: str, event: Event, verdict: Verdict | None = None) -> Promotion:
+    check_reason(reason)
     if model_id not in list_models(store):
         known = ", ".join(list_models(store)) or "none yet"
         raise CallerError(f"No model {model_id!r} in {models_folder(store)}. Known models: {known}.")
-    entry = Promotion(
-        model_id,
-        check_bundle(models_folder(store) / model_id),
-        replaced,
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        _user_name(),
-        reason,
-    )
+    entry = _entry(store, model_id, replaced, reason, event, verdict)
     _append_history(store, asdict(entry))
     with atomic_file(models_folder(store) / _CHAMPION) as file:
         file.write((json.dumps(asdict(entry), indent=1, ensure_ascii=False) + "\n").encode())
     return entry
 
 
+def _entry(store: Store, model_id: str, replaced: str | None, reason: str, event: Event, verdict: Verdict | None) -> Promotion:
+    return Promotion(
+        model_id,
+        check_bundle(models_folder(store) / model_id),
+        replaced,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        _user_name(),
+        reason,
+        event,
+        verdict.rules if verdict else [],
+        verdict.since_better if verdict else 0.0,
+    )
+
+
 def roll_back(store: Store, reason: str) -> Promotion:
     """Make the champion's predecessor the champion again; the caller holds `registry_lock`. A second time goes one further back.
 
     Raises:
-        CallerError: There is no predecessor.
+        CallerError: There is no predecessor, or no reason.
     """
-    current = champion(store)
-    if current is None or current.replaced is None:
+    target = rollback_target(store)
+    if target is None:
         raise CallerError("There is no earlier champion to roll back to. See `sentiment models list`.")
-    its_own = [entry.replaced for entry in history(store) if entry.model_id == current.replaced]
-    return _promote(store, current.replaced, its_own[-1] if its_own else None, reason)
+    its_own = [entry.replaced for entry in history(store) if entry.model_id == target]
+    return _promote(store, target, its_own[-1] if its_own else None, reason, "rolled back")
+
+
+def rollback_target(store: Store) -> str | None:
+    """Return the model that `roll_back` would make champion, or None."""
+    current = champion(store)
+    return current.replaced if current else None
 
 
 def verdict_of(decided: ArtifactRef, store: Store) -> Verdict:
     """Read what `promote` decided."""
-    return Verdict(**json.loads(store.path(decided).read_text(encoding="utf-8")))
+    raw = json.loads(store.path(decided).read_text(encoding="utf-8"))
+    return Verdict(**{**raw, "rules": [Ruling(**rule) for rule in raw["rules"]]})
 
 
 def history(store: Store) -> list[Promotion]:
     """Return every promotion, the first first."""
+    return [entry for entry in decisions(store) if entry.event != "refused"]
+
+
+def decisions(store: Store) -> list[Promotion]:
+    """Return every promotion and every refusal, the first first."""
     try:
         lines = (models_folder(store) / _HISTORY).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -122,8 +192,8 @@ def history(store: Store) -> list[Promotion]:
     entries = []
     for line in lines:
         try:
-            entries.append(Promotion(**json.loads(line)))
-        except (ValueError, TypeError):  # torn by a power cut; champion.json is what counts
+            entries.append(Promotion.from_json(json.loads(line)))
+        except (ValueError, TypeError, AttributeError):  # torn by a power cut; champion.json is what counts
             continue
     return entries
 

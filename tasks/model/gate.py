@@ -1,0 +1,279 @@
+"""The gate: what a model has to show before it becomes the champion. Every rule is one function: numbers in, a ruling in plain words out.
+
+The rule towards the champion is non-inferiority with a margin: the lower end of the paired interval must not lie further below the
+champion than `margin`. Where it lies above 0 the model is called better. The other rules each guard one thing that accuracy hides.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from tasks.model.metrics import EvaluationSettings, PairedDifference, paired_bootstrap
+
+CHAMPION, SAMPLE_RULE, FRESH = "champion", "generated sample", "fresh process"
+_ADDED = 0.5  # rows added to either side of a paired comparison, so that few rows are not taken for certainty
+_CHANCE_SAMPLES = 200
+
+
+class GateSettings(BaseModel, frozen=True, extra="forbid"):
+    """What a model has to reach to become the champion."""
+
+    min_accuracy: float = Field(0.7, ge=0, le=1, description="accuracy on the test rows below which no model is promoted")
+    min_f1_macro: float = Field(0.6, ge=0, le=1, description="the same for macro F1, which a rare class cannot hide from")
+    max_ece: float = Field(0.05, gt=0, le=1, description="calibration error above which no model is promoted, unless few rows explain it")
+    lstm_must_learn: bool = Field(True, description="the LSTM alone must surely be better than always guessing the commoner class")
+    margin: float = Field(0.005, ge=0, le=1, description="how much worse than the champion the paired interval may allow a model to be")
+    min_slice_accuracy: float = Field(0.6, ge=0, le=1, description="a slice that surely lies below this stops a promotion")
+    min_slice_rows: int = Field(50, ge=1, description="slices with fewer test rows are not judged")
+    max_slowdown: float = Field(5.0, ge=1, description="how many times slower than the champion a model may score")
+    speed_rows: int = Field(512, ge=1, description="test reviews on which both models' speed is measured")
+    fresh_process: bool = Field(True, description="let a process of its own open the bundle and reproduce its probe scores")
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What one rule found.
+
+    Args:
+        rule: The rule's name, for people.
+        verdict: passed, failed, or not applied.
+        words: The numbers and what they mean, in a sentence without a full stop.
+        numbers: The same for machines.
+    """
+
+    rule: str
+    verdict: Literal["passed", "failed", "not applied"]
+    words: str
+    numbers: Mapping[str, float | int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Test rows and what a model says of them; arrays of shape (num_rows,).
+
+    Args:
+        y_true: int8, 1 = positive.
+        y_score: float, probability of positive.
+        slices: The name of each row's slice, by what the rows are sliced by, such as `length`.
+    """
+
+    y_true: np.ndarray
+    y_score: np.ndarray
+    slices: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """The champion's side of a comparison: its name, its scores of the same rows, and which rows it has not been trained on."""
+
+    champion_id: str
+    y_score: np.ndarray
+    unseen: np.ndarray
+
+
+def not_applied(rule: str, why: str) -> Ruling:
+    """Say that a rule was not asked, and why."""
+    return Ruling(rule, "not applied", why)
+
+
+def reach_floor(rule: str, value: float, floor: float, rows: int) -> Ruling:
+    """Ask for a score of at least `floor`."""
+    words = f"{value:.2%} on {rows:,} test rows, floor {floor:.2%}"
+    return Ruling(rule, _verdict(value >= floor), words, {"value": value, "floor": floor, "rows": rows})
+
+
+def beat_linear_baseline(scored: Scored, linear: np.ndarray, settings: EvaluationSettings) -> Ruling:
+    """Ask that a model judge more test rows right than an n-gram model that trains in seconds; what does not is not worth its cost.
+
+    A lead that may be chance passes, and is called so: what must be sure is only that the champion is not lost (`match_champion`).
+    """
+    found = paired_bootstrap(scored.y_true, scored.y_score, linear, settings)
+    if found["only_second_right"] == 0 and np.all((linear > settings.threshold) == scored.y_true):
+        return Ruling("linear baseline", "passed", "both judge every test row right", _numbers(found))
+    ahead = found["difference"] > 0
+    if not found["only_first_right"] + found["only_second_right"]:
+        words = f"it judges all {found['rows']:,} test rows as the linear baseline does: the network adds nothing to n-grams"
+    else:
+        sure = "" if found["interval"][0] > 0 or found["interval"][1] < 0 else ", which may be chance"
+        meaning = "" if ahead else ": n-grams under a linear model, trained in seconds, do as well or better"
+        words = f"{_points(found, settings)} against the linear baseline{sure}{meaning}"
+    return Ruling("linear baseline", _verdict(ahead), words, _numbers(found))
+
+
+def learn_something(rule: str, scored: Scored, settings: EvaluationSettings) -> Ruling:
+    """Ask of one part alone, such as the LSTM, that it be surely better than always guessing the commoner class."""
+    commoner = np.full(len(scored.y_true), float(np.mean(scored.y_true) > 0.5))
+    found = paired_bootstrap(scored.y_true, scored.y_score, commoner, settings, added=_ADDED)
+    accuracy = float(np.mean((scored.y_score > settings.threshold) == scored.y_true))
+    words = f"alone it is right on {accuracy:.2%}, always guessing the commoner class on {accuracy - found['difference']:.2%}"
+    sure = found["interval"][0] > 0
+    return Ruling(rule, _verdict(sure), words + ("" if sure else ": no better than chance"), _numbers(found))
+
+
+def match_champion(
+    scored: Scored, challenge: Challenge, gate: GateSettings, settings: EvaluationSettings
+) -> tuple[Ruling, PairedDifference | None]:
+    """Ask that a model be surely not worse than the champion by more than the margin, on the rows that neither was trained on.
+
+    It is called better where the whole interval lies above 0: of equally good models at most one in twenty is.
+
+    Source: Efron & Tibshirani (1993), ch. 13 for the interval; Agresti & Min (2005) for the half rows added.
+    """
+    fair = challenge.unseen
+    num_seen = int((~fair).sum())
+    left_out = f"; {num_seen:,} rows that the champion was trained on were left out" if num_seen else ""
+    if not fair.any():
+        words = f"the champion {challenge.champion_id} was trained on every test row, so no fair comparison is left"
+        return Ruling(CHAMPION, "failed", words, {"rows": 0, "rows_seen": num_seen}), None
+    found = paired_bootstrap(scored.y_true[fair], scored.y_score[fair], challenge.y_score[fair], settings, added=_ADDED)
+    low, high = found["interval"]
+    passes = low >= -gate.margin
+    if low > 0:
+        meaning = "better"
+    elif passes:
+        meaning = f"not worse: it may lose {gate.margin * 100:.3g} points at most"
+    elif high < 0:
+        meaning = "worse"
+    else:
+        meaning = f"too few rows to rule out that it loses more than {gate.margin * 100:.3g} points{_rows_needed(found, gate.margin)}"
+    words = f"{_points(found, settings)} against the champion {challenge.champion_id}, {meaning}{left_out}"
+    return Ruling(CHAMPION, _verdict(passes), words, {**_numbers(found), "margin": gate.margin, "rows_seen": num_seen}), found
+
+
+def rank_sample(champion_id: str, sample: bool) -> Ruling:
+    """Ask that a model of generated reviews never take the place of one of real reviews; the other way round is always right."""
+    if sample:
+        return Ruling(SAMPLE_RULE, "failed", f"it was trained on the generated sample, the champion {champion_id} on real reviews")
+    return Ruling(SAMPLE_RULE, "passed", f"the champion {champion_id} was trained on the generated sample, this model was not")
+
+
+def not_slide(found: PairedDifference, since_better: float, gate: GateSettings) -> Ruling:
+    """Ask that promotions that were not improvements do not add up to a loss beyond the margin, each of them within it.
+
+    Args:
+        found: This model minus the champion.
+        since_better: What the champions since the last sure improvement have lost (below 0) or won already.
+        gate: The margin.
+    """
+    total = since_better + found["difference"]
+    better = found["interval"][0] > 0
+    words = f"{total:+.2%} accuracy since the last sure improvement, at most {-gate.margin:+.2%} allowed"
+    if better:
+        words = "this is a sure improvement, so nothing has been lost step by step"
+    return Ruling("slow decline", _verdict(better or total >= -gate.margin), words, {"total": total, "margin": gate.margin})
+
+
+def hold_slices(scored: Scored, challenge: Challenge | None, gate: GateSettings, settings: EvaluationSettings) -> Ruling:
+    """Ask that no kind of review (by length, by source) is surely below the floor, or surely worse than with the champion.
+
+    With many slices one of them looks bad by chance: the level of each is divided by their number (Bonferroni).
+    """
+    from scipy.stats import binomtest
+
+    judged, bad = 0, []
+    parts = [(by, name, labels == name) for by, labels in scored.slices.items() for name in np.unique(labels).tolist()]
+    parts = [part for part in parts if int(part[2].sum()) >= gate.min_slice_rows]
+    level = (1 - settings.confidence) / max(len(parts) * (2 if challenge else 1), 1)
+    for by, name, rows in parts:
+        judged += 1
+        right = (scored.y_score[rows] > settings.threshold) == scored.y_true[rows]
+        below = binomtest(int(right.sum()), right.size, gate.min_slice_accuracy, alternative="less").pvalue
+        if gate.min_slice_accuracy and below < level:
+            bad.append(f"{by} {name} is right on {right.mean():.2%} of {right.size:,} rows, floor {gate.min_slice_accuracy:.2%}")
+        fair = rows & challenge.unseen if challenge else rows
+        if challenge and fair.any():
+            found = paired_bootstrap(scored.y_true[fair], scored.y_score[fair], challenge.y_score[fair], settings)
+            if found["difference"] < 0 and found["p_value"] < level:
+                bad.append(f"{by} {name} loses {-found['difference']:.2%} of {found['rows']:,} rows against the champion")
+    if not judged:
+        return not_applied("slices", f"no slice has {gate.min_slice_rows:,} test rows")
+    than = "the floor, none worse than with the champion" if challenge else "the floor"
+    words = "; ".join(bad) if bad else f"none of {judged} slices by {' and '.join(scored.slices)} is surely below {than}"
+    return Ruling("slices", _verdict(not bad), words, {"slices": judged, "failed": len(bad)})
+
+
+def stay_calibrated(ece: float, y_score: np.ndarray, gate: GateSettings, settings: EvaluationSettings) -> Ruling:
+    """Ask that probabilities mean what they say: a calibration error up to the ceiling, or up to what as few rows make by chance."""
+    chance = ece_by_chance(y_score, settings)
+    words = f"calibration error {ece:.4f}, ceiling {gate.max_ece:.4f}"
+    if chance > gate.max_ece:
+        words += f"; with {len(y_score):,} rows chance alone makes up to {chance:.4f}"
+    passes = ece <= max(gate.max_ece, chance)
+    return Ruling("calibration", _verdict(passes), words, {"ece": ece, "ceiling": gate.max_ece, "by_chance": chance})
+
+
+def ece_by_chance(y_score: np.ndarray, settings: EvaluationSettings) -> float:
+    """Return the calibration error that a perfectly calibrated model with these scores stays below in 19 of 20 draws of its labels."""
+    rng = np.random.default_rng(settings.seed)
+    score = np.asarray(y_score, np.float64)
+    bins = np.minimum((score * settings.ece_bins).astype(np.int64), settings.ece_bins - 1)
+    errors = []
+    for _ in range(_CHANCE_SAMPLES):
+        gaps = score - (rng.random(score.size) < score)
+        errors.append(np.abs(np.bincount(bins, gaps)).sum() / score.size)
+    return float(np.quantile(errors, 0.95))
+
+
+def keep_pace(speed: float, champion_speed: float, gate: GateSettings) -> Ruling:
+    """Ask that scoring be not much slower than with the champion; both were measured in this run, on the same reviews."""
+    ratio = champion_speed / speed
+    words = f"{speed:,.0f} reviews a second, the champion {champion_speed:,.0f}; at most {gate.max_slowdown:.3g} times slower is allowed"
+    numbers = {"reviews_a_second": round(speed, 1), "champion_reviews_a_second": round(champion_speed, 1)}
+    return Ruling("speed", _verdict(ratio <= gate.max_slowdown), words, numbers)
+
+
+def reproduce_probes(problem: str | None, worst: float | None, num_probes: int) -> Ruling:
+    """Ask that another process open the bundle and give its probe texts the scores they had after training."""
+    if problem is not None:
+        return Ruling(FRESH, "failed", problem)
+    words = f"another process opened the bundle and gave its {num_probes} probe texts the same scores (off by up to {worst:.1g})"
+    return Ruling(FRESH, "passed", words, {"worst": worst, "probes": num_probes})
+
+
+def failed(rulings: Sequence[Ruling]) -> list[Ruling]:
+    """Return the rulings that stand in the way."""
+    return [ruling for ruling in rulings if ruling.verdict == "failed"]
+
+
+def refusal(rulings: Sequence[Ruling]) -> str:
+    """Return why a model is refused: the weightiest failure in its own words, the others by their names."""
+    weight = (SAMPLE_RULE, CHAMPION, FRESH)
+    first, *others = sorted(failed(rulings), key=lambda ruling: weight.index(ruling.rule) if ruling.rule in weight else len(weight))
+    also = f"; also failed: {', '.join(ruling.rule for ruling in others)}" if others else ""
+    return f"{first.rule}: {first.words}{also}"
+
+
+def _verdict(passes: bool) -> Literal["passed", "failed"]:
+    return "passed" if passes else "failed"
+
+
+def _points(found: PairedDifference, settings: EvaluationSettings) -> str:
+    low, high = found["interval"]
+    return (
+        f"{found['difference']:+.2%} accuracy on {found['rows']:,} test rows "
+        f"({settings.confidence * 100:.4g} % interval {low:+.2%} to {high:+.2%})"
+    )
+
+
+def _rows_needed(found: PairedDifference, margin: float) -> str:
+    """Say how many test rows would bring the interval of an equally good model within the margin."""
+    if not margin:
+        return ""
+    needed = found["rows"] * ((found["difference"] - found["interval"][0]) / margin) ** 2
+    return f" (for a model as good as the champion, about {float(f'{needed:.1g}'):,.0f} rows would do)"
+
+
+def _numbers(found: PairedDifference) -> dict[str, float | int | None]:
+    low, high = found["interval"]
+    return {
+        "difference": found["difference"],
+        "low": low,
+        "high": high,
+        "p_value": found["p_value"],
+        "rows": found["rows"],
+        "only_this_right": found["only_first_right"],
+        "only_other_right": found["only_second_right"],
+    }
