@@ -45,11 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reader_arguments(score, labels=False)
     _add_common_arguments(score)
 
-    models = commands.add_parser("models", help="list, show, promote or roll back models")
+    models = commands.add_parser("models", help="list, show, promote or roll back models, and their history")
     actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in {
         "list": "every model with its accuracy; the champion is marked",
-        "show": "one model's card",
+        "show": "one model's card, and what the gate said of it",
+        "history": "every promotion, refusal and rollback: when, by whom, why",
         "promote": "make a model the champion",
         "rollback": "make the previous champion the champion again",
     }.items():

@@ -4,7 +4,9 @@ import logging
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ def train(options: Namespace) -> Outcome:
     """Run the training flow."""
     from flows.settings import compose_settings
     from flows.training import training
+    from tasks.model.registry import check_reason
 
     overrides = _overrides(options)
     compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
+    check_reason(options.force_promote)
     summary = _run_flow(
         lambda: training(
             sources=options.sources,
@@ -91,13 +95,12 @@ def models(options: Namespace) -> Outcome:
             say("No models yet. Train one with `sentiment train SOURCE`.")
         return {"command": "models list", "models": entries}, 0
     if options.action == "show":
-        from tasks.model.bundle import CARD, check_bundle
-
-        folder = registry.models_folder(store) / options.model_id
-        check_bundle(folder)
-        card = (folder / CARD).read_text(encoding="utf-8")
-        say(card)
-        return {"command": "models show", "model_id": options.model_id, "card": card}, 0
+        return _show_model(options.model_id, store, say), 0
+    if options.action == "history":
+        decisions = registry.decisions(store)
+        for decided in decisions:
+            say(f"{decided.promoted_at}  {decided.event:<11} {decided.model_id}  by {decided.by}: {decided.reason}")
+        return {"command": "models history", "decisions": [asdict(decided) for decided in decisions]}, 0
     with registry.registry_lock(store):
         if options.action == "promote":
             entry = registry.promote_model(store, options.model_id, options.reason)
@@ -186,6 +189,22 @@ def _list_models(store: Store) -> list[dict[str, Any]]:
     return entries
 
 
+def _show_model(model_id: str, store: Store, say: Callable[[str], None]) -> dict[str, Any]:
+    from tasks.model.bundle import CARD, check_bundle
+    from tasks.model.registry import decisions, models_folder
+
+    folder = models_folder(store) / model_id
+    check_bundle(folder)
+    card = (folder / CARD).read_text(encoding="utf-8")
+    say(card)
+    found = [entry for entry in decisions(store) if entry.model_id == model_id]
+    for entry in found:
+        say(f"{entry.promoted_at}  {entry.event} by {entry.by}: {entry.reason}")
+        for ruling in entry.rules:
+            say(f"  {ruling.verdict:<11} {ruling.rule}: {ruling.words}")
+    return {"command": "models show", "model_id": model_id, "card": card, "decisions": [asdict(entry) for entry in found]}
+
+
 def _run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Call a flow, show its steps on the terminal, and name the remedy when Prefect is in the way."""
     from httpx import HTTPError
@@ -250,12 +269,21 @@ def _print_training(summary: dict[str, Any]) -> None:
         f"test      accuracy {test['accuracy']:.2%}, log loss {test['log_loss']:.4f}, {test['rows']:,} rows; "
         f"linear baseline {linear['accuracy']:.2%}",
         *([f"parts     {parts}"] if len(summary["parts"]) > 1 else []),
+        *([f"gate      {_count_rules(summary['rules'])}"] if summary["rules"] else []),
         *(["sample    trained on generated reviews: these numbers prove the pipeline, not the model"] if summary["sample"] else []),
         f"report    {summary['report']}",
         f"bundle    {summary['bundle']}",
         f"time      {summary['seconds']:.1f} s",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _count_rules(rules: list[dict[str, Any]]) -> str:
+    counts = Counter(rule["verdict"] for rule in rules)
+    failed = ", ".join(rule["rule"] for rule in rules if rule["verdict"] == "failed")
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("passed", "failed", "not applied") if counts[verdict]) + (
+        f" ({failed})" if failed else ""
+    )
 
 
 def _overrides(options: Namespace) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from tasks.model.metrics import Evaluation, error_examples
 from tasks.model.registry import Verdict, verdict_of
 from tasks.outcome import prefect_state, run_logger
 from tasks.rendering import template_digest
-from tasks.report_page import ARTIFACT_FIGURES, DataFacts, ReportFacts, StepFacts, render_markdown, render_report
+from tasks.report_page import ARTIFACT_FIGURES, DataFacts, ReportFacts, StepFacts, render_comparison, render_markdown, render_report
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_columns
 
 LIBRARIES = ("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")
+REPORT, COMPARISON = ".md", ".comparison.md"
 _ERRORS_SHOWN = 20
 
 
@@ -42,7 +43,8 @@ def report_artifact(model: ArtifactRef, evaluated: ArtifactRef, decided: Artifac
         svg = {name: to_svg(figure, name) for name, figure in figures.items()}
         png = {name: to_png(figure) for name, figure in figures.items() if name in ARTIFACT_FIGURES}
         draft.write_bytes(f"reports/{verdict.model_id}.html", render_report(dataclasses.replace(facts, figures=svg)).encode())
-        draft.write_bytes(f"reports/{verdict.model_id}.md", render_markdown(facts, png).encode())
+        draft.write_bytes(f"reports/{verdict.model_id}{REPORT}", render_markdown(facts, png).encode())
+        draft.write_bytes(f"reports/{verdict.model_id}{COMPARISON}", render_comparison(facts).encode())
         draft.rows = evaluated.rows
 
     return store.make(recipe, write)
@@ -60,6 +62,7 @@ def _facts_and_figures(
         reason=verdict.reason,
         champion_id=verdict.champion_id,
         comparison=verdict.comparison,
+        rules=verdict.rules,
         errors=error_examples(predictions["review_id"].to_pylist(), y_true, y_score, _ERRORS_SHOWN, evaluation["settings"]["threshold"]),
         steps=[StepFacts(step, entry["state"], entry["seconds"], entry["rows"]) for step, entry in store.journal().items()],
         command=command,
@@ -78,20 +81,14 @@ def _facts_and_figures(
     return facts, figures
 
 
-def publish_to_prefect(reported: ArtifactRef, evaluated: ArtifactRef, store: Store) -> None:
+def publish_to_prefect(reported: ArtifactRef, store: Store) -> None:
     """Show the report in the Prefect UI, one key a kind so that its page is a timeline; a lost server costs only this."""
-    from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
     page = store.path(reported)
-    evaluation: Evaluation = store.record_of(evaluated).facts["evaluation"]
-    named = {"this model": evaluation["model"]}
-    named |= {f"{name} part alone": scores for name, scores in evaluation["parts"].items()}
-    named |= {f"{name} baseline": scores for name, scores in evaluation["baselines"].items()}
-    columns = ("accuracy", "f1_macro", "roc_auc", "log_loss", "brier", "ece")
-    table = [{"model": name, **{column: scores[column] for column in columns}} for name, scores in named.items()]  # type: ignore[literal-required]
     try:
-        create_markdown_artifact(page.with_suffix(".md").read_text(encoding="utf-8"), key="training-report", description=page.stem)
-        create_table_artifact(table, key="model-comparison", description=f"{page.stem}, {evaluation['model']['rows']:,} test rows")
+        for ending, key in ((REPORT, "training-report"), (COMPARISON, "model-comparison")):
+            create_markdown_artifact(page.with_suffix(ending).read_text(encoding="utf-8"), key=key, description=page.stem)
         create_link_artifact(page.resolve().as_uri(), link_text=f"Report of {page.stem}", key="report-page")
     except Exception as error:  # the history may be lost, never the result
         run_logger().warning("The report is at %s, but not in the Prefect UI: %s.", page, type(error).__name__)
@@ -101,5 +98,5 @@ def publish_to_prefect(reported: ArtifactRef, evaluated: ArtifactRef, store: Sto
 def report(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, command: str, store: Store) -> ArtifactRef:
     """Write the report and show it in the Prefect UI."""
     result = report_artifact(model, evaluated, decided, command, store)
-    publish_to_prefect(result.ref, evaluated, store)
+    publish_to_prefect(result.ref, store)
     return prefect_state(result)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tasks.model.gate import Ruling
 from tasks.model.metrics import ErrorExample, Evaluation, PairedDifference, Scores
 from tasks.rendering import embed_pictures, group_settings, render_template
 
@@ -90,6 +91,7 @@ class ReportFacts:
         sample: Trained on the generated sample.
         champion_id: The model it was compared with.
         comparison: This model minus the champion, on the rows of the test that neither was trained on.
+        rules: What the gate found, rule by rule.
         data: Data quality.
         history: One mapping an epoch: any of epoch, loss, accuracy, val_loss, val_accuracy, seconds, learning_rate.
         best_epoch: The epoch whose weights were kept, from 1.
@@ -114,6 +116,7 @@ class ReportFacts:
     sample: bool = False
     champion_id: str | None = None
     comparison: PairedDifference | None = None
+    rules: Sequence[Ruling] = ()
     data: DataFacts | None = None
     history: Sequence[Mapping[str, float]] = ()
     best_epoch: int | None = None
@@ -168,6 +171,11 @@ def render_markdown(facts: ReportFacts, figures: Mapping[str, bytes]) -> str:
     shown, left_out = embed_pictures(chosen, ARTIFACT_BYTES - 40_000)  # the rest is for the words
     values = _shared_values(facts, rank_models(facts.evaluation))
     return render_template("report.md", facts=facts, figures=shown, left_out=left_out, **values)
+
+
+def render_comparison(facts: ReportFacts) -> str:
+    """Return what the gate found and the scores beside each other, as Markdown for a Prefect artifact."""
+    return render_template("comparison.md", facts=facts, **_shared_values(facts, rank_models(facts.evaluation)))
 
 
 def rank_models(evaluation: Evaluation) -> list[RankedModel]:

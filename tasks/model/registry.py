@@ -108,6 +108,7 @@ def promote_model(store: Store, model_id: str, reason: str, verdict: Verdict | N
         CallerError: There is no such sealed bundle, or no reason.
         MachineError: The bundle is damaged.
     """
+    check_reason(reason)
     event: Event = "by hand" if verdict is None else "forced" if verdict.forced else "promoted"
     return _promote(store, model_id, _predecessor(store, model_id), reason, event, verdict)
 
@@ -128,7 +129,6 @@ def check_reason(reason: str | None) -> None:
 
 
 def _promote(store: Store, model_id: str, replaced: str | None, reason: str, event: Event, verdict: Verdict | None = None) -> Promotion:
-    check_reason(reason)
     if model_id not in list_models(store):
         known = ", ".join(list_models(store)) or "none yet"
         raise CallerError(f"No model {model_id!r} in {models_folder(store)}. Known models: {known}.")
@@ -159,6 +159,7 @@ def roll_back(store: Store, reason: str) -> Promotion:
     Raises:
         CallerError: There is no predecessor, or no reason.
     """
+    check_reason(reason)
     target = rollback_target(store)
     if target is None:
         raise CallerError("There is no earlier champion to roll back to. See `sentiment models list`.")

@@ -1,8 +1,10 @@
 """Who becomes champion: the first, then only who is as good on rows that neither was trained on; and how that is undone."""
 
+import html
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from conftest import Command
 
 from tasks.errors import CallerError, MachineError
 from tasks.model import bundle
-from tasks.model.registry import champion, history, models_folder, promote_model, roll_back
+from tasks.model.fresh_process import FreshProcess
+from tasks.model.gate import GateSettings
+from tasks.model.registry import champion, decisions, history, models_folder, promote_model, roll_back
+from tasks.promote import Case, PromoteSettings, decide
 from tasks.store import Store
 
 WORSE = {"model__learning_rate": 1e-9, "linear": None}  # a network that has learnt nothing, alone
@@ -65,6 +70,89 @@ def test_worse_model_is_refused(trained: tiny.Trained, refused: tiny.Trained) ->
     assert len(history(Store(refused.root))) == 1
     bundle.load_bundle(refused.bundle)
     assert "was not promoted" in Path(summary["report"]).read_text(encoding="utf-8")
+
+
+def test_rules_stand_wherever_the_verdict_does(trained: tiny.Trained, refused: tiny.Trained) -> None:
+    """Every rule with its verdict and words stands in the summary, the verdict, the history, the report and the Prefect artifact."""
+    rules = refused.summary["rules"]
+    verdicts = {rule["rule"]: rule["verdict"] for rule in rules}
+    (entry,) = [entry for entry in decisions(Store(refused.root)) if entry.event == "refused"]
+    page = Path(refused.summary["report"]).read_text(encoding="utf-8")
+    comparison = Path(refused.summary["report"]).with_suffix(".comparison.md").read_text(encoding="utf-8")
+
+    assert {name for name, verdict in verdicts.items() if verdict == "failed"} >= {"champion", "linear baseline", "accuracy", "macro F1"}
+    assert verdicts["speed"] == "passed"
+    assert [dict(rule) for rule in verdict_of(refused.root, refused.summary["model_id"])["rules"]] == rules
+    assert [asdict(rule) for rule in entry.rules] == rules
+    assert (entry.model_id, entry.replaced) == (refused.summary["model_id"], trained.summary["model_id"])
+    for rule in rules:
+        assert html.escape(rule["words"], quote=False) in page.replace("&#39;", "'")
+        assert f"| {rule['rule']} | {rule['verdict']} |" in comparison
+
+
+def test_run_ends_in_a_state_named_for_the_verdict(trained: tiny.Trained, refused: tiny.Trained) -> None:
+    """In Prefect a run that promoted, one that refused and one that changed nothing are all Completed, and named so, with the reason."""
+    from prefect.client.orchestration import get_client
+
+    tiny.train(trained.root, trained.reviews)
+
+    with get_client(sync_client=True) as client:
+        states = [run.state for run in client.read_flow_runs()]
+
+    told = {(state.type.value, state.name, state.message) for state in states if state}
+    for summary, name in ((trained.summary, "Promoted"), (refused.summary, "Refused"), (trained.summary, "Unchanged")):
+        assert ("COMPLETED", name, f"{summary['model_id']}: {summary['reason']}") in told
+
+
+def test_another_process_must_reproduce_the_probe_scores(trained: tiny.Trained, sealed: Path, rivals: Path, refused: tiny.Trained) -> None:
+    """A process of its own opens a sound bundle; one that gives other scores there is refused, even when forced."""
+    (rivals / "models" / "champion.json").unlink()
+    broken = rivals / "models" / refused.summary["model_id"]
+    golden = json.loads((broken / "golden.json").read_text(encoding="utf-8"))
+    (broken / "golden.json").write_text(json.dumps(golden | {"p_positive": [0.9] * len(golden["reviews"])}), encoding="utf-8")
+    tiny.reseal(broken)
+    store = Store(rivals)
+    evaluated = next(
+        r for r in store.records("evaluate") if r.facts["evaluation"]["model"]["accuracy"] == refused.summary["test"]["accuracy"]
+    )
+    settings = PromoteSettings(gate=GateSettings(fresh_process=True))
+    case = Case(evaluated.ref, broken.name, store.records("split")[0].ref, None, 0.0, settings, "please", store)
+    sound = FreshProcess(sealed)
+
+    verdict = decide(case)
+
+    assert verdict.status == "refused"
+    assert "fresh process" in verdict.reason and "probe texts" in verdict.reason
+    found = sound.result()
+    assert found.problem is None and found.worst is not None and found.worst <= bundle.GOLDEN_TOLERANCE
+    assert found.num_probes == len(bundle.GOLDEN_REVIEWS)
+
+
+@pytest.mark.parametrize("words", ["train --force-promote", "models promote m-a --reason", "models rollback --reason"])
+def test_a_blank_reason_is_none(artifacts: Path, sentiment: Callable[..., Command], words: str) -> None:
+    """Forcing, promoting and rolling back need a reason in words; a blank one is the caller's mistake and nothing runs."""
+    before = tiny.digests(artifacts)
+
+    result = sentiment(*words.split(), " \t", "--artifacts", artifacts)
+
+    assert result.exit_code == 2
+    assert "reason is blank" in result.stderr
+    assert tiny.digests(artifacts) == before
+
+
+def test_history_tells_every_decision(refused: tiny.Trained, rivals: Path, sentiment: Callable[..., Command]) -> None:
+    """`models history` lists promotions, refusals and rollbacks with who and why; `models show` tells what the gate said of one model."""
+    sentiment("models", "promote", refused.summary["model_id"], "--reason", "a trial", "--artifacts", rivals)
+    sentiment("models", "rollback", "--reason", "numbers in Leeds", "--artifacts", rivals)
+
+    told = sentiment("models", "history", "--artifacts", rivals)
+    shown = sentiment("models", "show", refused.summary["model_id"], "--artifacts", rivals)
+
+    assert [entry["event"] for entry in told.summary["decisions"]] == ["promoted", "refused", "by hand", "rolled back"]
+    assert all(entry["by"] and entry["promoted_at"] for entry in told.summary["decisions"])
+    assert "numbers in Leeds" in told.stderr
+    assert [entry["event"] for entry in shown.summary["decisions"]] == ["refused", "by hand"]
+    assert "failed      linear baseline:" in shown.stderr
 
 
 def test_comparison_is_of_the_same_rows(trained: tiny.Trained, refused: tiny.Trained) -> None:

@@ -29,7 +29,7 @@ PROMISED = {
     "steps": {step: {"state": str, "seconds": float, "rows": int} for step in tiny.STEPS},
     "report": str,
 }
-BESIDES = {"reason", "parts", "sample", "bundle"}
+BESIDES = {"reason", "rules", "parts", "sample", "bundle"}
 BUNDLE = {
     "weights.safetensors",
     "vocabulary.json",
@@ -254,7 +254,7 @@ def test_prefect_shows_the_run(trained: tiny.Trained, artifacts: Path) -> None:
     assert [run.state_name for run in runs] == ["Cached"] * len(tiny.STEPS)
     assert {entry.key: entry.type for entry in shown} == {
         "training-report": "markdown",
-        "model-comparison": "table",
+        "model-comparison": "markdown",
         "report-page": "markdown",
     }
     assert flow_run.name == "retrain reviews.csv quick"
