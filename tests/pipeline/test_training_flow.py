@@ -122,11 +122,12 @@ def test_each_step_only_adds(trained: tiny.Trained, step: str, before: str, adde
 
 
 def test_text_and_tokens_are_those_of_the_review(trained: tiny.Trained) -> None:
-    """Text is free of tags, symbols and case, and tokens are its words."""
+    """Text is free of tags, symbols and case, and tokens are its words and its punctuation."""
     table = artifact(trained, "tokenize")
 
-    assert table["text"].to_pylist() == [tiny.plain(review) for review in table["review"].to_pylist()]
-    assert table["tokens"].to_pylist() == [text.split(" ") for text in table["text"].to_pylist()]
+    tokens = [re.findall("[a-z0-9]+|[.,:]", re.sub("<[^>]*>", " ", review.lower())) for review in table["review"].to_pylist()]
+    assert table["tokens"].to_pylist() == tokens
+    assert table["text"].to_pylist() == [" ".join(review) for review in table["tokens"].to_pylist()]
 
 
 def test_split_keeps_repeated_texts_together(trained: tiny.Trained) -> None:
