@@ -87,6 +87,7 @@ def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store
         tally.check(settings.max_refused_share)
         draft.rows = accepted.rows
         draft.facts.update(tally.facts(), sources=[source.name for source in sources], sample=names_sample(sources))
+        draft.facts.update(given=list(names), sample_settings=settings.sample.model_dump(mode="json"))
 
     result = store.make(recipe, write)
     facts, quarantine = result.record.facts, result.record.files[1].path

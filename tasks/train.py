@@ -19,7 +19,9 @@ from tasks.model.decision import Decision, DecisionSettings, fit_decision
 from tasks.model.linear import LinearSettings, fit_linear_out_of_fold
 from tasks.model.lstm import FittedLstm, LstmSettings
 from tasks.model.lstm_training import fit_lstm
+from tasks.model.origin import describe_origin
 from tasks.model.profile import profile_reviews, tally_reviews
+from tasks.model.runtime import num_threads, one_blas_thread
 from tasks.model.stack import StackWeights, apply_stack, fit_stack
 from tasks.model.vocabulary import TokenIds, Vocabulary, VocabularySettings, fit_vocabulary
 from tasks.outcome import log_step, prefect_state
@@ -47,8 +49,8 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 def train_recipe(rows: ArtifactRef, settings: TrainSettings) -> Recipe:
-    """Describe what training would make; the kind of processor counts, since other vector units round otherwise."""
-    plain = {**settings.model_dump(mode="json"), "machine": platform.machine()}
+    """Describe what training would make; the kind of processor and the number of threads count, since they decide how sums are rounded."""
+    plain = {**settings.model_dump(mode="json"), "machine": platform.machine(), "threads": num_threads()}
     return Recipe.of("train", __name__, {"split": rows.sha256}, plain, LIBRARIES)
 
 
@@ -66,7 +68,9 @@ def train_artifact(rows: ArtifactRef, settings: TrainSettings, store: Store) -> 
     recipe = train_recipe(rows, settings)
 
     def write(draft: Draft) -> None:
-        train_model(rows, settings, model_id_of(recipe), store, draft)
+        model_id = model_id_of(recipe)
+        train_model(rows, settings, model_id, store, draft)
+        draft.write_json(f"models/{model_id}/{bundle.ORIGIN}", describe_origin(recipe, store.lineage(rows)))
 
     return store.make(recipe, write)
 
@@ -140,6 +144,7 @@ class FittedModel:
     y_score: np.ndarray
 
 
+@one_blas_thread()
 def fit_model(
     training_rows: ChosenRows,
     validation_rows: ChosenRows,

@@ -24,7 +24,7 @@ from tasks.model.vocabulary import TokenIds, Vocabulary
 from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
 
 FORMAT = 1
-WEIGHTS, VOCABULARY, SETTINGS, PROFILE, GOLDEN, SEEN, TRAINING = (
+WEIGHTS, VOCABULARY, SETTINGS, PROFILE, GOLDEN, SEEN, TRAINING, ORIGIN = (
     "weights.safetensors",
     "vocabulary.json",
     "settings.json",
@@ -32,6 +32,7 @@ WEIGHTS, VOCABULARY, SETTINGS, PROFILE, GOLDEN, SEEN, TRAINING = (
     "golden.json",
     "seen.npy",
     "training.json",
+    "origin.json",
 )
 METRICS, CARD, MANIFEST = "metrics.json", "MODEL_CARD.md", "bundle.json"
 GOLDEN_TOLERANCE = 1e-4

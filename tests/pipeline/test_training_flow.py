@@ -37,6 +37,7 @@ BUNDLE = {
     "profile.json",
     "golden.json",
     "training.json",
+    "origin.json",
     "seen.npy",
     "metrics.json",
     "MODEL_CARD.md",
@@ -176,6 +177,26 @@ def test_bundle_remembers_its_training_rows(trained: tiny.Trained) -> None:
     seen = np.load(trained.bundle / "seen.npy", allow_pickle=False)
 
     assert set(seen.tolist()) == {row["text_hash"] for row in rows if row["split"] == "train"}
+
+
+def test_bundle_tells_what_it_was_made_of(trained: tiny.Trained) -> None:
+    """`origin.json` holds the recipe of every step from the sources' digests to the model's name, what each made, and no path."""
+    text = (trained.bundle / "origin.json").read_text(encoding="utf-8")
+    origin = json.loads(text)
+    steps = origin["steps"]
+    records = {step: json.loads(next((trained.root / step).glob("*.json")).read_text(encoding="utf-8")) for step in tiny.STEPS[:5]}
+
+    assert list(steps) == list(tiny.STEPS[:5])
+    assert steps["ingest"]["inputs"] == {"0:reviews.csv": hashlib.sha256(trained.reviews.read_bytes()).hexdigest()}
+    for step, made_from in steps.items():
+        assert {name: made_from[name] for name in ("inputs", "settings", "modules", "libraries")} == {
+            name: records[step]["recipe"][name] for name in ("inputs", "settings", "modules", "libraries")
+        }
+    assert [steps[step]["sha256"] for step in tiny.STEPS[:4]] == [records[step]["files"][0]["sha256"] for step in tiny.STEPS[:4]]
+    assert trained.bundle.name == f"m-{records['train']['key'][:12]}"
+    assert steps["train"]["settings"]["threads"] == origin["machine"]["threads"] > 0
+    assert origin["sample"] is None
+    assert str(trained.reviews.parent) not in text
 
 
 def test_first_model_is_champion(trained: tiny.Trained) -> None:

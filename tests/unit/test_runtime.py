@@ -1,0 +1,41 @@
+import os
+import sys
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from tasks.model.origin import describe_machine
+from tasks.model.runtime import num_threads, one_blas_thread
+
+
+def blas_threads() -> set[int]:
+    """Return how many threads NumPy's and SciPy's matrix products may use."""
+    import numpy.linalg  # noqa: F401
+
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_threads_are_as_many_as_processors_or_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF_NUM_INTRAOP_THREADS decides; without it, or with nonsense in it, the processors that this process may use."""
+    for value in ("", "0", "many"):
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", value)
+        assert num_threads() == (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert num_threads() == 3 == describe_machine().threads
+
+
+def test_matrices_are_multiplied_on_one_thread() -> None:
+    """Within the block BLAS has one thread, after it as many as before."""
+    before = blas_threads()
+    with one_blas_thread():
+        assert blas_threads() == {1}
+    assert blas_threads() == before
+
+
+def test_machine_is_described() -> None:
+    """The description names processor, vector units, Python and the matrix libraries; nothing in it is empty."""
+    machine = describe_machine()
+
+    assert machine.python == ".".join(map(str, sys.version_info[:3]))
+    assert machine.processor and machine.vector_units and all(name.split()[1][0].isdigit() for name in machine.blas)
+    assert machine == describe_machine()
