@@ -11,6 +11,7 @@ from tasks.reviews.compression import open_decompressed, place
 
 SAMPLE_BYTES = 256 << 10
 
+_NOTHING = codecs.BOM_UTF8 + codecs.BOM_UTF16 + b"\0 \t\r\n\x0b\x0c"
 _QUOTED = re.compile('"[^"]*"')
 _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -40,7 +41,7 @@ def read_sample(path: Path, member: str | None) -> Sample:
     with open_decompressed(path, member) as stream:
         content = stream.read(SAMPLE_BYTES)
         complete = not stream.peek(1)
-    if not content.removeprefix(codecs.BOM_UTF8).strip():
+    if not content.strip(_NOTHING):
         raise DataError(f"{place(path, member)} is empty. Expected at least one review.")
     return Sample(content, complete)
 
@@ -66,7 +67,7 @@ def detect_encoding(sample: Sample, declared: str | None, where: str) -> str:
 
     A mark outranks what was declared, as one command may name many files. cp1252 is certain if the sample is not UTF-8, at
     least three lines hold Western letters or signs in cp1252 and nothing else beyond ASCII, and such letters are at most a
-    quarter. UTF-16 without a mark is certain if half of its characters are ASCII and none is a control character. In doubt it is
+    quarter. UTF-16 without a mark is certain if half of its characters are ASCII and next to none is a control character. In doubt it is
     UTF-8, and the rows that are not are refused.
 
     Raises:
@@ -78,7 +79,7 @@ def detect_encoding(sample: Sample, declared: str | None, where: str) -> str:
     if declared is not None:
         return declared
     size = len(sample.content)
-    num_controls = sum(sample.content.count(byte) for byte in (*range(1, 9), *range(14, 26)))
+    num_controls = sum(sample.content.count(byte) for byte in (*range(2, 9), *range(14, 26)))  # \x01 parts the fields of Hive
     if sample.content.count(0) * 5 > size or num_controls * 20 > size:
         if encoding := _utf16_without_mark(sample.content):
             return encoding
@@ -126,7 +127,8 @@ def _utf16_without_mark(content: bytes) -> str | None:
         low, high = content[first::2], content[1 - first :: 2]
         if high.count(0) * 2 >= len(high) > 0 and low.count(0) * 20 <= len(low):
             text = content.decode(encoding, "replace")
-            return None if any(character < " " and character not in "\t\r\n" for character in text) else encoding
+            num_controls = sum(character < " " and character not in "\t\r\n\x01" for character in text)
+            return encoding if num_controls * 50 <= len(text) else None
     return None
 
 

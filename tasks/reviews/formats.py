@@ -25,7 +25,7 @@ TEXT_COLUMN = "review"
 # Longer values exist in files, but the parser's own limit (131,072 characters) would end the reading there. It is one
 # number for the whole process, so it is set to the same largest value always, and the readers keep limits of their own.
 CSV_FIELD_LIMIT = 2**31 - 1
-_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = (",", ";", "\t", "|", "\x01")
 NO_DELIMITER = "\x1f"  # the parser needs one; a single column must not be split at the commas of its prose
 _LONGEST_NAME, _LONGEST_HEADER = 64, 1000
 # What is mistaken for data or named like it, by its first bytes; none of it is text, or not of reviews.
@@ -222,13 +222,13 @@ def _guess_json(text: str, suffixes: Sequence[str]) -> Format | None:
     if stripped.startswith("["):
         rest = stripped[1:].lstrip()
         return "json" if not rest or rest[0] in "{]" or ".json" in suffixes else None
-    if {".jsonl", ".ndjson"} & set(suffixes):
-        return "jsonl"
     lines = [line for line in islice(stripped.splitlines(), 20) if line.strip()]
-    if not stripped.startswith("{") and ".json" not in suffixes:
+    if {".jsonl", ".ndjson"} & set(suffixes) and any(line.lstrip().startswith("{") for line in lines):
+        return "jsonl"
+    if not stripped.startswith("{"):
         return None
     if len(lines) > 1 and not any(_is_object(line) for line in lines):
-        return "json" if ".json" in suffixes else None
+        return "json" if ".json" in suffixes or re.match(r"\{\s*\"", stripped) else None
     return "jsonl"
 
 

@@ -79,20 +79,18 @@ def read_json_lines(readline: Callable[[int], str], max_field_bytes: int) -> Ite
 
 
 def read_json_array(read: Callable[[int], str], max_field_bytes: int, where: str) -> Iterator[Flat]:
-    """Yield the objects of one JSON array, holding one element at a time.
+    """Yield the objects of one JSON array, or objects one after the other over any number of lines, holding one at a time.
 
     Raises:
-        DataError: The file is no array, or is broken: after a syntax error in an array nothing tells where the next
-            element begins, so the file cannot be read past it.
+        DataError: The file is neither, or is broken: after a syntax error nothing tells where the next element begins, so
+            the file cannot be read past it.
     """
     max_chars = RECORD_LIMIT_IN_FIELDS * max_field_bytes
     scan = _decoder().raw_decode
     text, at, line, element = "", 0, 1, 0
 
     def fail(what: str) -> DataError:
-        return DataError(
-            f"{where} is broken at line {line}, element {element + 1} of the array: {what}. Correct it, or export one object a line."
-        )
+        return DataError(f"{where} is broken at line {line}, element {element + 1}: {what}. Correct it, or export one object a line.")
 
     def skip_gap() -> str:
         """Pass over white space, reading on as needed; return the next character, "" at the end."""
@@ -107,26 +105,30 @@ def read_json_array(read: Callable[[int], str], max_field_bytes: int, where: str
             if not text:
                 return ""
 
-    if skip_gap() != "[":
+    opening = skip_gap()
+    if opening not in ("[", "{"):
         raise DataError(f"{where} is JSON, but neither an array of objects nor one object a line. Export it as one.")
-    at += 1
-    if skip_gap() == "]":
-        return
+    if opening == "[":
+        at += 1
+        if skip_gap() == "]":
+            return
     while True:
         skip_gap()
         try:
             value, end = scan(text, at)
             following = _GAP.match(text, end)
-            whole = following is not None and following.end() < len(text)
+            failed_at = len(text)
+            whole = following is not None and (following.end() < len(text) or (opening == "{" and text[end - 1] == "}"))
             problem = "the file ends too early"
         except json.JSONDecodeError as error:
-            whole, problem = False, error.msg
+            whole, problem, failed_at = False, error.msg, error.pos
         except RecursionError as error:
             raise fail("nested too deeply") from error
         if not whole:
             # Growing by the size already held keeps the repeated scans linear in all.
             more = read(max(_CHUNK_CHARS, len(text) - at)) if len(text) - at <= max_chars else ""
             if not more:
+                line += text.count("\n", at, failed_at)
                 raise fail(problem)
             text, at = text[at:] + more, 0
             continue
@@ -135,6 +137,10 @@ def read_json_array(read: Callable[[int], str], max_field_bytes: int, where: str
         line += text.count("\n", at, end)
         at = end
         following_character = skip_gap()
+        if opening == "{":
+            if following_character == "":
+                return
+            continue
         at += 1
         if following_character == "]":
             if skip_gap():

@@ -104,13 +104,15 @@ def test_an_array_is_read_whatever_the_chunks(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('[{"a": 1}, {"a": 2', "broken at line 1, element 2 of the array"),
-        ('[{"a": 1},\n {"a" 2}]', "broken at line 2, element 2 of the array: Expecting ':'"),
+        ('[{"a": 1}, {"a": 2', "broken at line 1, element 2"),
+        ('[{"a": 1},\n {"a" 2}]', "broken at line 2, element 2: Expecting ':'"),
         ('[{"a": 1} {"a": 2}]', "expected a comma"),
         ('[{"a": 1}] x', "something follows the array"),
         ('[{"a": 1}', "broken"),
         ("[]", "no JSON object"),
-        ('{\n"data": [\n1]}', "neither an array of objects nor one object a line"),
+        ('{\n"data": [\n1]} 2', "broken at line 3, element 2"),
+        ('{\n"a": 1}\n{\n"a" 2}', "broken at line 4, element 2: Expecting ':'"),
+        ('{\n"a": 1}\n{\n"a": 2', "broken at line 4, element 2"),
         ("{}\n{}\n", "no JSON object with a key"),
     ],
 )
@@ -118,6 +120,15 @@ def test_a_broken_array_is_no_shorter_array(tmp_path: Path, content: str, words:
     """Where nothing tells how many rows are lost, the file is refused as a whole."""
     with pytest.raises(DataError, match=words):
         _read(tmp_path, content, "feed.json")
+    with pytest.raises(DataError, match="neither an array of objects nor one object a line"):
+        _read(tmp_path, "12\n", "feed.json", format="json")
+
+
+def test_objects_of_several_lines_are_read_one_after_the_other(tmp_path: Path) -> None:
+    """What programs print for people to read is no array and no JSON lines, but holds the same objects."""
+    rows = [{"id": number, "review": f"a}}{{\n{number}"} for number in range(50)]
+    (batch,) = _read(tmp_path, "\n".join(json.dumps(row, indent=2) for row in rows), "feed")
+    assert batch.columns.to_pylist() == [{"id": str(row["id"]), "review": row["review"]} for row in rows] and not batch.refused
 
 
 def test_keys_without_end_are_refused(tmp_path: Path) -> None:
