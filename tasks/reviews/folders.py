@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-_ENDINGS = (".md", ".part", ".crc", ".scored.csv", ".scored.parquet", ".quarantine.jsonl", ".quarantine.parquet")
+_ENDINGS = (".md", ".part", ".crc", ".quarantine.jsonl", ".quarantine.parquet")
+_RESULTS = (".scored.csv", ".scored.jsonl", ".scored.parquet")  # a file, or a folder of parts
 # What Spark, Windows and Excel put beside data. By their whole names: a leading underscore alone is no sign.
 _NAMES = frozenset({"_SUCCESS", "_metadata", "_common_metadata", "Thumbs.db", "desktop.ini"})
 
@@ -21,4 +22,6 @@ def is_file(path: Path) -> bool:
 def is_skipped(path: Path) -> bool:
     """Return whether a relative path is hidden, or none of reviews."""
     name = path.name
-    return name.endswith(_ENDINGS) or name in _NAMES or name.startswith("~$") or any(part.startswith(".") for part in path.parts)
+    if name.endswith(_ENDINGS) or name in _NAMES or name.startswith("~$"):
+        return True
+    return any(part.startswith(".") or part.endswith(_RESULTS) for part in path.parts)

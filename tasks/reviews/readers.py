@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.errors import CallerError, DataError
 from tasks.reviews.batches import Batch
-from tasks.reviews.compression import open_decompressed, place
+from tasks.reviews.compression import compression_of_file, open_decompressed, place
 from tasks.reviews.delimited import RECORD_LIMIT_IN_FIELDS, learn_row_shape, read_delimited
 from tasks.reviews.encodings import Sample, decode_sample, detect_encoding, open_text, read_sample
 from tasks.reviews.folders import visible_files
@@ -26,9 +26,9 @@ from tasks.reviews.formats import (
 )
 from tasks.reviews.json_records import Flat, column_names, read_json_array, read_json_lines, to_records
 from tasks.reviews.records import Record, assemble, undecodable_reason
-from tasks.reviews.tabular import describe_parquet, describe_workbook, read_parquet, read_workbook
+from tasks.reviews.tabular import count_parquet_rows, describe_parquet, describe_workbook, read_parquet, read_workbook
 
-__all__ = ["FileFormat", "ReaderSettings", "describe_file", "read_batches", "read_text_folder"]
+__all__ = ["FileFormat", "ReaderSettings", "describe_file", "read_batches", "read_text_folder", "stated_num_rows"]
 
 FILE_COLUMN = "file"
 
@@ -64,7 +64,16 @@ def describe_file(path: Path, settings: ReaderSettings, member: str | None = Non
     return found
 
 
-def read_batches(path: Path, source: str, settings: ReaderSettings, member: str | None = None) -> Iterator[Batch]:
+def stated_num_rows(path: Path, settings: ReaderSettings, member: str | None = None) -> int | None:
+    """Return how many rows a file itself says it has, which only plain Parquet does; its rows can be read by stretches."""
+    if path.is_dir() or member is not None or compression_of_file(path) is not None:
+        return None
+    return count_parquet_rows(path) if detect_format(path, member, settings) == "parquet" else None
+
+
+def read_batches(
+    path: Path, source: str, settings: ReaderSettings, member: str | None = None, stretch: tuple[int, int] | None = None
+) -> Iterator[Batch]:
     """Yield the rows of a file in its order, at most 4,096 or about 32 MB a batch, all with the same columns.
 
     Rows yielded and rows refused together are the file's records. Not records: a header, and the blank lines of
@@ -77,6 +86,7 @@ def read_batches(path: Path, source: str, settings: ReaderSettings, member: str 
         source: Its name in `RefusedRow`.
         settings: How to read it.
         member: As for `describe_file`.
+        stretch: Of a Parquet file, read only the rows from the one number (from 0) up to, without, the other.
 
     Yields:
         At least one batch, even of no rows, so that the columns are known.
@@ -94,7 +104,7 @@ def read_batches(path: Path, source: str, settings: ReaderSettings, member: str 
         yield from _read_texts([(path, member, member or path.name)], source, settings)
         return
     if known == "parquet":
-        yield from read_parquet(path, member, source, settings)
+        yield from read_parquet(path, member, source, settings, stretch)
         return
     if known == "excel":
         yield from read_workbook(path, member, source, settings)

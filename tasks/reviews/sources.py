@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
-from tasks.errors import CallerError, DataError, PipelineError
+from tasks.errors import CallerError, PipelineError
 from tasks.fingerprint import sha256_of_json
 from tasks.progress import row_progress
 from tasks.reviews import imdb
@@ -18,7 +18,7 @@ from tasks.reviews.columns import find_text_column, show_name
 from tasks.reviews.compression import list_members, open_file, open_member
 from tasks.reviews.encodings import read_sample
 from tasks.reviews.folders import is_file, is_skipped, visible_files
-from tasks.reviews.readers import ReaderSettings, describe_file, read_batches
+from tasks.reviews.readers import ReaderSettings, describe_file, read_batches, stated_num_rows
 from tasks.reviews.remote import fetch_files, is_remote
 from tasks.reviews.sample import SampleSettings, generate_reviews
 from tasks.schemas import SAMPLE
@@ -87,25 +87,13 @@ class ImdbSource:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What a source was when its reading began.
-
-    Args:
-        sha256: The digest of its content: equal for equal content, wherever it lies.
-        stamps: Inode, size and time of the last change of each file: they differ even if it was replaced by its like in between.
-    """
-
-    sha256: str
-    stamps: tuple[tuple[int, int, int], ...]
-
-
-@dataclass(frozen=True)
 class FileSource:
-    """One file of reviews in any format that the readers know, one member of a zip archive, or a folder of texts."""
+    """One file of reviews, one member of a zip archive, a folder of texts, or a stretch of a Parquet file: so many rows of it."""
 
     path: Path
     name: str
     member: str | None = None
+    stretch: tuple[int, int] | None = None
 
     def digest(self) -> str:
         """Return the SHA-256 of the file's bytes; of a member its own, of a folder of texts all of its files' names and bytes.
@@ -118,27 +106,21 @@ class FileSource:
             return sha256_of_json(files)
         return _sha256(open_file(self.path) if self.member is None else open_member(self.path, self.member)[0])
 
-    def snapshot(self) -> Snapshot:
-        """Return what `check_unchanged` compares with; take it before reading.
+    def stamp(self) -> str:
+        """Return a digest of inode, size and time of the last change: take it before `digest`, and compare both after reading.
 
-        Raises:
-            CallerError, DataError, MachineError: As `digest`.
+        Only the two together tell that nobody wrote the file meanwhile: a file may be written over without a new time, and one that is
+        replaced by its like is short while that is done.
         """
-        stamps = self._stamps()
-        return Snapshot(self.digest(), stamps)
+        stats = [path.stat() for path in self._files() if path.exists()]
+        return sha256_of_json([(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats])
 
-    def check_unchanged(self, snapshot: Snapshot) -> None:
-        """Check, after reading, that nobody wrote the source meanwhile.
-
-        Raises:
-            DataError: Somebody did.
-        """
-        try:
-            unchanged = self._stamps() == snapshot.stamps and self.digest() == snapshot.sha256
-        except (OSError, PipelineError):
-            unchanged = False
-        if not unchanged:
-            raise DataError(f"{self.name} changed while it was read. Nothing of it was kept; run again when nobody writes it.")
+    def shards(self, settings: ReaderSettings, num_rows: int) -> "tuple[FileSource, ...]":
+        """Return the stretches, of `num_rows` rows each, in which a Parquet file can be read apart; any other file is one."""
+        total = stated_num_rows(self.path, settings, self.member)
+        if total is None or total <= num_rows:
+            return (self,)
+        return tuple(replace(self, stretch=(start, min(start + num_rows, total))) for start in range(0, total, num_rows))
 
     def describe(self, settings: ReaderSettings, text_column: str | None = None) -> str:
         """Return the format that was detected or set, and which column holds the text."""
@@ -149,15 +131,11 @@ class FileSource:
             return str(found)
 
     def read(self, settings: ReaderSettings) -> Iterator[Batch]:
-        """Yield the file's rows."""
-        return read_batches(self.path, self.name, settings, self.member)
+        """Yield the file's rows, or those of its stretch."""
+        return read_batches(self.path, self.name, settings, self.member, self.stretch)
 
     def _files(self) -> list[Path]:
         return visible_files(self.path) if self.path.is_dir() else [self.path]
-
-    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
-        stats = [path.stat() for path in self._files() if path.exists()]
-        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 def _sha256(stream: IO[bytes]) -> str:

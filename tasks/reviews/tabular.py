@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -33,10 +33,25 @@ def describe_parquet(path: Path, member: str | None) -> FileFormat:
         return FileFormat("parquet", compression, None, None, None, unique_names(file.schema_arrow.names))
 
 
-def read_parquet(path: Path, member: str | None, source: str, settings: ReaderSettings) -> Iterator[Batch]:
+def count_parquet_rows(path: Path) -> int:
+    """Return the number of rows that the footer of a Parquet file states."""
+    with _open_parquet(path, None) as (file, _):
+        return int(file.metadata.num_rows)
+
+
+def read_parquet(
+    path: Path, member: str | None, source: str, settings: ReaderSettings, stretch: tuple[int, int] | None = None
+) -> Iterator[Batch]:
     """Yield the rows of a Parquet file: dictionaries decoded, every kind of string as `string`, other types kept.
 
     One that is compressed as a whole, or a member of an archive, is unpacked to a temporary file first.
+
+    Args:
+        path: The file.
+        member: As for `read_batches`.
+        source: Its name in `RefusedRow`.
+        settings: How to read it.
+        stretch: Read only the rows from the one number (from 0) up to, without, the other; row groups outside are passed over.
 
     Raises:
         DataError: The file is damaged, or a bomb.
@@ -45,12 +60,14 @@ def read_parquet(path: Path, member: str | None, source: str, settings: ReaderSe
         names = unique_names(file.schema_arrow.names)
         kinds = [_plain_type(kind, name) for kind, name in zip(file.schema_arrow.types, names, strict=True)]
         schema = pa.schema(list(zip(names, kinds, strict=True)))
-        row = 0
-        for batch in _gathered(_typed(batch, schema) for batch in _parquet_batches(place(path, member), file, num_rows)):
+        start, stop = stretch or (0, file.metadata.num_rows)
+        row = start
+        raw = _parquet_batches(place(path, member), file, num_rows, start, stop)
+        for batch in _gathered(_typed(batch, schema) for batch in raw):
             rows = range(row + 1, row + 1 + batch.num_rows)
             row += batch.num_rows
             yield sift(batch, rows, [None] * len(rows), (), source, settings.max_field_bytes)
-        if row == 0:
+        if row == start:
             yield Batch(pa.RecordBatch.from_pylist([], schema), pa.array([], pa.int64()))
 
 
@@ -102,9 +119,19 @@ def _open_parquet(path: Path, member: str | None) -> Iterator[tuple[Any, int]]:
             yield file, _rows_at_once(plain, groups)
 
 
-def _parquet_batches(where: str, file: Any, num_rows: int) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(where: str, file: Any, num_rows: int, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows from `start` up to `stop`, `num_rows` at a time; row groups that hold none of them are not read."""
+    ends = list(accumulate(file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)))
+    wanted = [index for index, end in enumerate(ends) if end > start and (ends[index - 1] if index else 0) < stop]
+    if not wanted:
+        return
+    row = ends[wanted[0] - 1] if wanted[0] else 0
     try:
-        yield from file.iter_batches(num_rows, use_threads=False)
+        for batch in file.iter_batches(num_rows, row_groups=wanted, use_threads=False):
+            first, end = max(start - row, 0), min(stop - row, batch.num_rows)
+            if first < end:
+                yield batch.slice(first, end - first)
+            row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise _parquet_failure(where, error) from error
 

@@ -15,6 +15,7 @@ import pytest
 from tasks.errors import CallerError, DataError
 from tasks.reviews import compression, records, tabular
 from tasks.reviews.readers import ReaderSettings, describe_file, read_batches
+from tasks.reviews.sources import FileSource
 
 DETECT = ReaderSettings()
 
@@ -45,6 +46,25 @@ def test_parquet_keeps_types_rows_and_order(tmp_path: Path) -> None:
     assert [n for batch in batches for n in batch.source_row.to_pylist()] == list(range(1, 9001))
     assert max(batch.columns.num_rows for batch in batches) <= 4096
     assert str(describe_file(path, DETECT)) == "parquet, columns text, kind, stars, tags, day"
+
+
+@pytest.mark.parametrize("group_rows", [1, 7, 100])
+def test_stretches_of_parquet_are_all_of_it(tmp_path: Path, group_rows: int) -> None:
+    """Read apart, whatever the row groups, they give every row once with the number it has in the file."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"text {n}" for n in range(100)]}), path, row_group_size=group_rows)
+    shards = FileSource(path, "it").shards(DETECT, 30)
+    assert [shard.stretch for shard in shards] == [(0, 30), (30, 60), (60, 90), (90, 100)]
+    rows = [
+        row
+        for shard in shards
+        for batch in shard.read(DETECT)
+        for row in zip(batch.source_row.to_pylist(), batch.columns["text"].to_pylist(), strict=True)
+    ]
+    assert rows == [(n + 1, f"text {n}") for n in range(100)]
+    assert FileSource(path, "it").shards(DETECT, 100) == (FileSource(path, "it"),)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert len(FileSource(tmp_path / "a.gz", "it").shards(DETECT, 30)) == 1
 
 
 def test_parquet_of_no_rows_has_its_columns(tmp_path: Path) -> None:
