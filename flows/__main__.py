@@ -92,6 +92,13 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="change one setting, e.g. model.epochs=8",
     )
+    parser.add_argument(
+        "--unlabelled",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="reviews without labels to learn from as well: files, folders, globs, or imdb; feedback that was scored will do",
+    )
     _add_reader_arguments(parser, labels=True)
 
 

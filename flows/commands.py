@@ -32,6 +32,7 @@ def train(options: Namespace) -> Outcome:
             sources=options.sources,
             preset=options.preset,
             overrides=overrides,
+            unlabelled_sources=options.unlabelled,
             artifacts=options.artifacts,
             force_promote=options.force_promote,
         )
@@ -116,7 +117,7 @@ def why(options: Namespace) -> Outcome:
     from flows.settings import compose_settings
 
     settings = compose_settings(options.preset, list(_overrides(options).items()))
-    explanations = explain_training(options.sources, settings, None, _store(options))
+    explanations = explain_training(options.sources, settings, options.unlabelled, None, _store(options))
     say = _printer(options)
     for explanation in explanations:
         say(f"{explanation.step:<9} {explanation.state:<7} {explanation.reasons[0]}")

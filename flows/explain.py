@@ -16,8 +16,15 @@ from tasks.split import split_recipe
 from tasks.store import ArtifactRef, Recipe, Store
 from tasks.tokenize import tokenize_recipe
 from tasks.train import model_id_of, train_recipe
+from tasks.unlabelled import unlabelled_recipe
 
-_NEEDS_NO_INPUT = ("clean", "tokenize", "split", "train")  # to name their settings; the recipes of the others look into their inputs
+_NEEDS_NO_INPUT = (
+    "clean",
+    "tokenize",
+    "split",
+    "unlabelled",
+    "train",
+)  # to name their settings; the recipes of the others look into their inputs
 _UNKNOWN = ArtifactRef("", "", "", "", 0)
 
 
@@ -30,23 +37,25 @@ class Explanation:
     reasons: tuple[str, ...]
 
 
-def explain_training(sources: list[str], settings: TrainingSettings, force_promote: str | None, store: Store) -> list[Explanation]:
+def explain_training(
+    sources: list[str], settings: TrainingSettings, unlabelled_sources: list[str] | None, force_promote: str | None, store: Store
+) -> list[Explanation]:
     """Compare every step of a run with what is in the store, without running any.
 
     A step whose input would be made anew is `run` as well, though it may turn out unchanged: what counts is its input's content.
     """
     refs: dict[str, ArtifactRef] = {}
     explanations: list[Explanation] = []
-    for step in STEPS:
+    for step in [step for step in STEPS if step != "unlabelled" or unlabelled_sources]:
         missing = next((earlier.step for earlier in explanations if earlier.state == "run"), None)
         if missing:
             reasons = [f"its input from {missing} would be made anew; if that comes out the same, only other changes count"]
             if step in _NEEDS_NO_INPUT:
-                recipe = _recipe(step, sources, settings, force_promote, dict.fromkeys(STEPS, _UNKNOWN), store)
+                recipe = _recipe(step, sources, settings, unlabelled_sources, force_promote, dict.fromkeys(STEPS, _UNKNOWN), store)
                 reasons += [change for change in _differences(recipe, store) if not change.startswith("input ")]
             explanations.append(Explanation(step, "run", tuple(reasons)))
             continue
-        recipe = _recipe(step, sources, settings, force_promote, refs, store)
+        recipe = _recipe(step, sources, settings, unlabelled_sources, force_promote, refs, store)
         record = store.find(recipe)
         if record:
             refs[step] = record.ref
@@ -60,6 +69,7 @@ def _recipe(
     step: str,
     sources: list[str],
     settings: TrainingSettings,
+    unlabelled_sources: list[str] | None,
     force_promote: str | None,
     refs: dict[str, ArtifactRef],
     store: Store,
@@ -73,13 +83,16 @@ def _recipe(
         return tokenize_recipe(refs["clean"], settings.tokenize)
     if step == "split":
         return split_recipe(refs["tokenize"], settings.split)
+    if step == "unlabelled":
+        found = resolve_sources(unlabelled_sources or [], store.root / "downloads", settings.ingest.sample, settings.ingest.reader)
+        return unlabelled_recipe(found, refs["split"], settings.unlabelled)
     if step == "train":
-        return train_recipe(refs["split"], settings.train)
+        return train_recipe(refs["split"], refs.get("unlabelled") if unlabelled_sources else None, settings.train)
     if step == "evaluate":
         return evaluate_recipe(refs["train"], refs["split"], settings.evaluate, store)
     if step == "promote":
         current = champion(store)
-        model_id = model_id_of(train_recipe(refs["split"], settings.train))
+        model_id = model_id_of(store.record_of(refs["train"]).recipe)
         return promote_recipe(refs["evaluate"], model_id, current.model_id if current else None, settings.promote, force_promote, store)
     return report_recipe(refs["train"], refs["evaluate"], refs["promote"], store)
 

@@ -13,12 +13,14 @@ from tasks.model.gate import GateSettings
 from tasks.model.linear import LinearSettings
 from tasks.model.lstm import LstmSettings
 from tasks.model.metrics import EvaluationSettings
+from tasks.model.self_training import SelfTrainingSettings
 from tasks.model.vocabulary import VocabularySettings
 from tasks.promote import PromoteSettings
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
 from tasks.reviews.text import CleanSettings, TokenizeSettings
 from tasks.split import SplitSettings
 from tasks.train import TrainSettings
+from tasks.unlabelled import UnlabelledSettings
 
 PresetName = Literal["default", "tutorial", "quick"]
 
@@ -35,6 +37,7 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
     vocabulary: VocabularySettings = VocabularySettings()
     model: LstmSettings = LstmSettings()
     linear: LinearSettings | None = Field(LinearSettings(), description="the n-gram part beside the LSTM; null for the LSTM alone")
+    self_training: SelfTrainingSettings = SelfTrainingSettings()
     decision: DecisionSettings = DecisionSettings()
     evaluate: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
@@ -48,6 +51,12 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
     def promote(self) -> PromoteSettings:
         """The groups that the promote step uses."""
         return PromoteSettings(evaluate=self.evaluate, gate=self.gate)
+
+    @property
+    def unlabelled(self) -> UnlabelledSettings:
+        """What the unlabelled step uses: the rules by which the labelled reviews are read, cleaned and tokenized."""
+        read = {name: getattr(self.ingest, name) for name in ("reader", "text_column", "sample")}
+        return UnlabelledSettings(**read, clean=self.clean, tokenize=self.tokenize)
 
 
 def preset_settings(preset: PresetName) -> TrainingSettings:

@@ -22,6 +22,7 @@ from tasks.split import split
 from tasks.store import ArtifactRef, Store
 from tasks.tokenize import tokenize
 from tasks.train import train
+from tasks.unlabelled import unlabelled
 
 
 def _run_name() -> str:
@@ -34,6 +35,7 @@ def training(
     sources: list[str] = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
     preset: PresetName = "default",
     overrides: dict[str, Any] | None = None,
+    unlabelled_sources: list[str] | None = None,
     artifacts: str = "artifacts",
     force_promote: str | None = None,
 ) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def training(
         sources: What to train on: sample, imdb, or paths of labelled review files, folders and globs.
         preset: The settings to start from: default, tutorial (the article's model) or quick.
         overrides: Single settings by dotted name, such as {"model.epochs": 8}.
+        unlabelled_sources: Files, folders and globs of reviews without labels, to learn from as well; feedback that was scored will do.
         artifacts: The folder for intermediates, models and reports.
         force_promote: A reason to make the new model champion whatever the comparison says.
 
@@ -58,10 +61,11 @@ def training(
     cleaned = clean(ingested, settings.clean, store)
     tokenized = tokenize(cleaned, settings.tokenize, store)
     rows = split(tokenized, settings.split, store)
-    model = train(rows, settings.train, store)
+    more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store) if unlabelled_sources else None
+    model = train(rows, more, settings.train, store)
     evaluated = evaluate(model, rows, settings.evaluate, store)
     decided = promote(evaluated, model, rows, settings.promote, force_promote, store)
-    command = command_line(sources, preset, overrides or {}, force_promote)
+    command = command_line(sources, preset, overrides or {}, unlabelled_sources or [], force_promote)
     reported = report(model, evaluated, decided, command, store)
 
     return final_state(summarize(settings, _ref(model), _ref(evaluated), _ref(decided), _ref(reported), before, store))
@@ -111,11 +115,15 @@ def summarize(
     }
 
 
-def command_line(sources: list[str], preset: str, overrides: dict[str, Any], force_promote: str | None) -> str:
+def command_line(
+    sources: list[str], preset: str, overrides: dict[str, Any], unlabelled_sources: list[str], force_promote: str | None
+) -> str:
     """Return the command that repeats a run; values are JSON, as `--set` reads them."""
     words = ["sentiment", "train", *sources, "--preset", preset]
     for name, value in overrides.items():
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    if unlabelled_sources:
+        words += ["--unlabelled", *unlabelled_sources]
     if force_promote:
         words += ["--force-promote", force_promote]
     return shlex.join(words)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from prefect import task
 
 from tasks.facts import collect_facts
 from tasks.model import bundle
-from tasks.model.linear import LinearSettings, fit_linear, linear_logits
+from tasks.model.linear import LinearSettings, fit_linear, linear_logits, refit_linear
 from tasks.model.metrics import LINEAR_BASELINE, MOST_SOURCES, Evaluation, EvaluationSettings, evaluate_models, label_lengths, slice_metrics
-from tasks.model.vocabulary import VocabularySettings, fit_vocabulary
+from tasks.model.vocabulary import TokenIds, VocabularySettings, fit_vocabulary
 from tasks.model_card import render_model_card
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
@@ -62,7 +63,7 @@ def evaluate_artifact(model: ArtifactRef, rows: ArtifactRef, settings: Evaluatio
         folder = store.path(model).parent
         sentiment_model = bundle.load_core(folder)
         scores = score_test_rows(sentiment_model, rows, store)
-        trained = store.record_of(model).recipe.settings
+        trained = store.record_of(model).recipe
         linear = scores.parts[bundle.LINEAR] if has_default_linear_part(trained) else linear_baseline(rows, store)
         evaluation = _evaluate(scores, linear, rows, settings, store)
         log_step("evaluate", _headline(evaluation))
@@ -111,38 +112,48 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def linear_baseline(rows: ArtifactRef, store: Store) -> np.ndarray:
-    """Train the n-gram baseline on the training rows, by the default rules whatever the model's, and score the test rows.
+    """Train the n-gram baseline on all rows but the test rows, by the default rules whatever the model's, and score the test rows.
 
     Returns:
         float32, shape (num_test_rows,): probability of positive.
     """
     clean, tokenize = CleanSettings(), TokenizeSettings()
 
-    def tokens_of(split: str) -> list[pa.Array]:
-        batches = read_batches(store.path(rows), [REVIEW, SPLIT])
-        chosen = (batch.filter(pc.equal(batch[SPLIT], split))[REVIEW] for batch in batches)
-        return [tokenize_reviews(clean_reviews(reviews, clean), tokenize) for reviews in chosen]
+    def ids_of(side: str) -> TokenIds:
+        return vocabulary.encode(pa.chunked_array([tokens_of(reviews) for reviews in _columns_of(side, REVIEW, rows, store)]))
+
+    def tokens_of(reviews: pa.Array) -> pa.Array:
+        return tokenize_reviews(clean_reviews(reviews, clean), tokenize)
 
     settings = LinearSettings()
-    training = tokens_of("train")
-    vocabulary = fit_vocabulary(training, VocabularySettings())
-    weights = fit_linear(vocabulary.encode(pa.chunked_array(training)), _train_labels(rows, store), settings, seed=0)
-    return sigmoid(linear_logits(vocabulary.encode(pa.chunked_array(tokens_of("test"))), weights, settings))
+    vocabulary = fit_vocabulary(map(tokens_of, _columns_of("train", REVIEW, rows, store)), VocabularySettings())
+    training, validation = ((ids_of(side), labels_of(side, rows, store)) for side in ("train", "validation"))
+    fitted = fit_linear(*training, settings, seed=0)
+    ids, y = TokenIds.concatenate([training[0], validation[0]]), np.concatenate([training[1], validation[1]])
+    return sigmoid(linear_logits(ids_of("test"), refit_linear(fitted, ids, y, None, settings, seed=0).weights, settings))
 
 
-def has_default_linear_part(trained: dict[str, Any]) -> bool:
-    """Return whether a model's own n-gram part is what `linear_baseline` would train; `trained` is the train step's settings."""
+def has_default_linear_part(recipe: Recipe) -> bool:
+    """Return whether a model's own n-gram part is what `linear_baseline` would train; `recipe` is the train step's."""
+    trained = recipe.settings
     default = {"clean": CleanSettings(), "tokenize": TokenizeSettings(), "vocabulary": VocabularySettings(), "linear": LinearSettings()}
-    return trained["seed"] == 0 and all(trained[name] == settings.model_dump(mode="json") for name, settings in default.items())
+    alike = trained["seed"] == 0 and "unlabelled" not in recipe.inputs
+    return alike and all(trained[name] == settings.model_dump(mode="json") for name, settings in default.items())
 
 
-def _train_labels(rows: ArtifactRef, store: Store) -> np.ndarray:
-    batches = read_batches(store.path(rows), [SENTIMENT, SPLIT])
-    return np.concatenate([batch.filter(pc.equal(batch[SPLIT], "train"))[SENTIMENT].to_numpy() for batch in batches])
+def _columns_of(side: str, column: str, rows: ArtifactRef, store: Store) -> Iterator[pa.Array]:
+    """Yield a column of one side of the split artifact, a row group at a time."""
+    for batch in read_batches(store.path(rows), [column, SPLIT]):
+        yield batch.filter(pc.equal(batch[SPLIT], side))[column]
+
+
+def labels_of(side: str, rows: ArtifactRef, store: Store) -> np.ndarray:
+    """Return the labels of one side of the split artifact, int8, shape (num_rows,)."""
+    return np.concatenate([labels.to_numpy() for labels in _columns_of(side, SENTIMENT, rows, store)])
 
 
 def _evaluate(scores: TestScores, linear: np.ndarray, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Evaluation:
-    prior = float(np.mean(_train_labels(rows, store)))
+    prior = float(np.mean(labels_of("train", rows, store)))
     lengths, order = label_lengths(scores.num_tokens, settings)
     slices = slice_metrics(scores.y_true, scores.y_score, lengths, settings, by="length", order=order)
     if 1 < len(scores.source.unique()) <= MOST_SOURCES:

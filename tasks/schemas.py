@@ -8,7 +8,7 @@ TEXT, TOKENS, SPLIT, DUPLICATE_OF, TEXT_HASH = "text", "tokens", "split", "dupli
 SAMPLE = "sample"  # the source that is generated here
 
 INGESTED = (REVIEW_ID, REVIEW, SENTIMENT, SOURCE, SOURCE_ROW)
-STEPS = ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report")
+STEPS = ("ingest", "clean", "tokenize", "split", "unlabelled", "train", "evaluate", "promote", "report")
 SPLITS = ("train", "validation", "test")
 CLASS_NAMES = ("negative", "positive")
 

@@ -16,12 +16,22 @@ from pydantic import BaseModel, Field
 
 from tasks.model import bundle
 from tasks.model.decision import Decision, DecisionSettings, fit_decision
-from tasks.model.linear import LinearSettings, fit_linear_out_of_fold
+from tasks.model.embeddings import fit_embeddings
+from tasks.model.linear import (
+    FittedLinear,
+    LinearSettings,
+    TaughtReviews,
+    fit_linear_by_teacher,
+    fit_linear_out_of_fold,
+    ngram_evidence,
+    refit_linear,
+)
 from tasks.model.lstm import FittedLstm, LstmSettings
-from tasks.model.lstm_training import fit_lstm
+from tasks.model.lstm_training import Evidence, fit_lstm, soften
 from tasks.model.origin import describe_origin
 from tasks.model.profile import profile_reviews, tally_reviews
 from tasks.model.runtime import num_threads, one_blas_thread
+from tasks.model.self_training import SelfTrainingSettings, learn_lstm_from_teacher, taught_reviews
 from tasks.model.stack import StackWeights, apply_stack, fit_stack
 from tasks.model.vocabulary import TokenIds, Vocabulary, VocabularySettings, fit_vocabulary
 from tasks.outcome import log_step, prefect_state
@@ -45,13 +55,15 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     vocabulary: VocabularySettings = VocabularySettings()
     model: LstmSettings = LstmSettings()
     linear: LinearSettings | None = Field(LinearSettings(), description="the n-gram part beside the LSTM; null for the LSTM alone")
+    self_training: SelfTrainingSettings = SelfTrainingSettings()
     decision: DecisionSettings = DecisionSettings()
 
 
-def train_recipe(rows: ArtifactRef, settings: TrainSettings) -> Recipe:
+def train_recipe(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings) -> Recipe:
     """Describe what training would make; the kind of processor and the number of threads count, since they decide how sums are rounded."""
     plain = {**settings.model_dump(mode="json"), "machine": platform.machine(), "threads": num_threads()}
-    return Recipe.of("train", __name__, {"split": rows.sha256}, plain, LIBRARIES)
+    inputs = {"split": rows.sha256} | ({"unlabelled": unlabelled.sha256} if unlabelled else {})
+    return Recipe.of("train", __name__, inputs, plain, LIBRARIES)
 
 
 def model_id_of(recipe: Recipe) -> str:
@@ -59,17 +71,23 @@ def model_id_of(recipe: Recipe) -> str:
     return f"m-{recipe.key[:12]}"
 
 
-def train_artifact(rows: ArtifactRef, settings: TrainSettings, store: Store) -> StepResult:
+def train_artifact(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, store: Store) -> StepResult:
     """Train a model and write its bundle, all but the test metrics, the card and the seal.
+
+    Args:
+        rows: The split artifact.
+        unlabelled: Reviews without labels to learn from as well, if there are any.
+        settings: What is learnt, and how.
+        store: Where it is kept.
 
     Raises:
         DataError: The training rows hold no word often enough for the vocabulary.
     """
-    recipe = train_recipe(rows, settings)
+    recipe = train_recipe(rows, unlabelled, settings)
 
     def write(draft: Draft) -> None:
         model_id = model_id_of(recipe)
-        train_model(rows, settings, model_id, store, draft)
+        train_model(rows, unlabelled, settings, model_id, store, draft)
         draft.write_json(f"models/{model_id}/{bundle.ORIGIN}", describe_origin(recipe, store.lineage(rows)))
 
     return store.make(recipe, write)
@@ -123,25 +141,52 @@ def rows_of_side(path: Path, side: str) -> ChosenRows:
     return ChosenRows(path, pc.equal(read_columns(path, [SPLIT])[SPLIT], side).to_numpy())
 
 
+def most_unlabelled(path: Path, settings: SelfTrainingSettings) -> ChosenRows:
+    """Choose the unlabelled rows that are used: all, or those with the smallest hashes, which more rows of other texts do not change."""
+    hashes = read_columns(path, [TEXT_HASH])[TEXT_HASH].to_numpy()
+    chosen = np.zeros(len(hashes), bool)
+    chosen[np.argsort(hashes, kind="stable")[: settings.max_reviews]] = True
+    return ChosenRows(path, chosen)
+
+
 @dataclass(frozen=True)
 class FittedModel:
     """What was learnt, before any of it is written.
 
     Args:
         model: Ready to score.
-        weights: Of all its parts, by name, as a bundle keeps them.
+        linear: The n-gram part, if it has one.
+        evidence: float16, shape (2 ** hash_bits,): the n-gram weights whose word the LSTM has learnt to weigh, if it takes any.
         lstm: The LSTM's training: history and best epoch.
         training: What it was fitted on.
         validation: What guided it.
+        taught: Unlabelled reviews that the n-gram part learnt from, if there were any.
         y_score: float32, shape (num_validation,): what the model says of the validation rows.
     """
 
     model: bundle.SentimentModel
-    weights: dict[str, np.ndarray]
+    linear: FittedLinear | None
+    evidence: np.ndarray | None
     lstm: FittedLstm
     training: TrainingRows
     validation: TrainingRows
+    taught: TaughtReviews | None
     y_score: np.ndarray
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights of all its parts, by name, as a bundle keeps them."""
+        return named_weights(self.linear, self.evidence, self.lstm)
+
+
+def named_weights(linear: FittedLinear | None, evidence: np.ndarray | None, lstm: FittedLstm) -> dict[str, np.ndarray]:
+    """Return the weights of all parts, by part and name."""
+    parts = {bundle.LSTM: lstm.weights}
+    if linear is not None:
+        parts[bundle.LINEAR] = linear.weights
+    if evidence is not None:
+        parts[bundle.EVIDENCE] = {"ngrams": evidence}
+    return {f"{part}/{name}": value for part, weights in parts.items() for name, value in weights.items()}
 
 
 @one_blas_thread()
@@ -152,10 +197,13 @@ def fit_model(
     on_epoch: Callable[[dict[str, float]], None],
     tell: Callable[[str], None],
     *,
+    unlabelled_rows: ChosenRows | None = None,
     model_id: str = "",
     trained_on: dict[str, Any] | None = None,
 ) -> FittedModel:
     """Fit vocabulary, n-gram part, LSTM, stack and decision, in this order; write nothing.
+
+    With unlabelled reviews the model so made is a teacher: the parts learn once more, from the labels and from what it says of those.
 
     Args:
         training_rows: What is learnt from; the vocabulary too.
@@ -163,54 +211,108 @@ def fit_model(
         settings: What is learnt, and how.
         on_epoch: Told of every epoch as it ends; what it raises ends the training.
         tell: Told in words what is done, for people.
+        unlabelled_rows: More reviews, without labels, none of which repeats a held-out one.
         model_id: For a model that will be kept: its name.
         trained_on: For a model that will be kept: what its bundle says of its training rows.
     """
     vocabulary = fit_vocabulary(training_rows.tokens(), settings.vocabulary)
     training, validation = read_rows(training_rows, vocabulary), read_rows(validation_rows, vocabulary)
     tell(f"vocabulary of {len(vocabulary.tokens):,} words from {len(training.sentiment):,} training rows")
-
-    linear = teacher = None
-    if settings.linear is not None:
-        linear, teacher = fit_linear_out_of_fold(training.ids, training.sentiment, settings.linear, settings.seed)
-        tell("n-gram part fitted")
-    fitted = fit_lstm(
-        training.ids,
-        training.sentiment,
-        validation.ids,
-        validation.sentiment,
-        settings.model,
-        settings.seed,
-        on_epoch=on_epoch,
-        teacher=teacher,
-    )
-
+    unlabelled = TokenIds.concatenate([vocabulary.encode(tokens) for tokens in unlabelled_rows.tokens()]) if unlabelled_rows else None
+    lstm_settings = settings.model.with_evidence_of(settings.linear)
     bundle_settings = bundle.BundleSettings(
         model_id=model_id,
         clean=settings.clean,
         tokenize=settings.tokenize,
-        lstm=settings.model,
+        lstm=lstm_settings,
         linear=settings.linear,
         trained_on=trained_on or {},
     )
-    weights = {f"{bundle.LSTM}/{name}": value for name, value in fitted.weights.items()}
-    weights |= {f"{bundle.LINEAR}/{name}": value for name, value in (linear or {}).items()}
-    model = bundle.assemble(bundle_settings, vocabulary, weights, StackWeights(), Decision(0.5, 0.5))
-    logits = model.logits(validation.ids)
-    stack = fit_stack(logits, validation.sentiment)
-    y_score = apply_stack(logits, stack)
-    decision = fit_decision(validation.sentiment, y_score, settings.decision)
-    return FittedModel(replace(model, stack=stack, decision=decision), weights, fitted, training, validation, y_score)
+
+    linear = table = evidence = None
+    labels = training.sentiment.astype(np.float64)
+    if settings.linear is not None:
+        linear, out_of_fold = fit_linear_out_of_fold(training.ids, training.sentiment, settings.linear, settings.seed)
+        if lstm_settings.network == "default":
+            labels = soften(training.sentiment, out_of_fold.logits, lstm_settings.soft_labels)
+        if lstm_settings.evidence_size:
+            table = linear.weights["ngrams"].astype(np.float16)
+            evidence = Evidence(out_of_fold.evidence, ngram_evidence(validation.ids, table, settings.linear))
+        tell("n-gram part fitted")
+
+    def join(linear: FittedLinear | None, lstm: FittedLstm, taught: TaughtReviews | None = None) -> FittedModel:
+        weights = named_weights(linear, table, lstm)
+        model = bundle.assemble(bundle_settings, vocabulary, weights, StackWeights(), Decision(0.5, 0.5))
+        logits = model.logits(validation.ids)
+        stack = fit_stack(logits, validation.sentiment)
+        y_score = apply_stack(logits, stack)
+        decision = fit_decision(validation.sentiment, y_score, settings.decision)
+        model = replace(model, stack=stack, decision=decision)
+        return FittedModel(model, linear, table, lstm, training, validation, taught, y_score)
+
+    vectors = word_vectors(training.ids, unlabelled, settings)
+    held_out = validation.ids, validation.sentiment
+    lstm = fit_lstm(training.ids, labels, *held_out, lstm_settings, settings.seed, on_epoch, vectors=vectors, evidence=evidence)
+    fitted = join(linear, lstm)
+    if unlabelled is None:
+        return fitted
+
+    teacher = fitted.model.log_odds(unlabelled)
+    tell(f"{len(unlabelled):,} unlabelled reviews labelled by what was learnt so far; learning from them too")
+    taught = taught_reviews(unlabelled, teacher, settings.self_training)
+    if settings.linear is not None:
+        linear = fit_linear_by_teacher(training.ids, training.sentiment, taught, settings.linear, settings.seed, *held_out)
+    if evidence is not None:
+        evidence = replace(evidence, training=np.concatenate([evidence.training, fitted.model.evidence_of(unlabelled)]))
+    again = learn_lstm_from_teacher(
+        training.ids,
+        labels,
+        unlabelled,
+        teacher,
+        *held_out,
+        settings.self_training,
+        lstm_settings,
+        settings.seed,
+        vectors,
+        evidence,
+        on_epoch,
+    )
+    return join(linear, again.after(lstm), taught)
 
 
-def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store: Store, draft: Draft) -> None:
+def word_vectors(training: TokenIds, unlabelled: TokenIds | None, settings: TrainSettings) -> np.ndarray | None:
+    """Return where word vectors start, float32, shape (num_words, embedding_size); None where they start at random."""
+    model = settings.model
+    if not model.pretrained or model.network == "tutorial":
+        return None
+    texts = TokenIds.concatenate([training, unlabelled]) if unlabelled else training
+    return fit_embeddings(texts, model.num_words, model.embedding_size, settings.seed)
+
+
+def refit_on_all(fitted: FittedModel, settings: TrainSettings) -> FittedModel:
+    """Fit the n-gram part once more, the validation rows among its training rows, now that they have done their work."""
+    if fitted.linear is None or settings.linear is None:
+        return fitted
+    ids = TokenIds.concatenate([fitted.training.ids, fitted.validation.ids])
+    y = np.concatenate([fitted.training.sentiment, fitted.validation.sentiment])
+    linear = refit_linear(fitted.linear, ids, y, fitted.taught, settings.linear, settings.seed)
+    return replace(fitted, linear=linear, model=replace(fitted.model, linear=linear.weights))
+
+
+def train_model(
+    rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, model_id: str, store: Store, draft: Draft
+) -> None:
     """Fit the model on the training rows, guided by the validation rows, and write the core files of its bundle."""
     path = store.path(rows)
     trained_on = _trained_on(path, rows, settings)
-    with row_progress("train", settings.model.epochs, "epochs") as advance:
-        watch = _EpochWatch(settings.model.epochs, advance)
+    epochs = settings.model.epochs + (settings.self_training.epochs if unlabelled else 0)
+    with row_progress("train", epochs, "epochs") as advance:
+        watch = _EpochWatch(epochs, advance)
         sides = rows_of_side(path, "train"), rows_of_side(path, "validation")
-        fitted = fit_model(*sides, settings, watch, partial(log_step, "train"), model_id=model_id, trained_on=trained_on)
+        more = most_unlabelled(store.path(unlabelled), settings.self_training) if unlabelled else None
+        tell = partial(log_step, "train")
+        fitted = fit_model(*sides, settings, watch, tell, unlabelled_rows=more, model_id=model_id, trained_on=trained_on)
+    fitted = refit_on_all(fitted, settings)
 
     training_facts = {
         "trained_on": trained_on,
@@ -221,7 +323,7 @@ def train_model(rows: ArtifactRef, settings: TrainSettings, model_id: str, store
         "stack": asdict(fitted.model.stack),
         "decision": asdict(fitted.model.decision),
     }
-    write_core(draft, fitted.model, fitted.weights, fitted.training, profile_of(sides[1], fitted), training_facts)
+    write_core(draft, fitted, profile_of(sides[1], fitted), training_facts)
     draft.rows = len(fitted.training.sentiment)
 
 
@@ -265,22 +367,16 @@ def profile_of(rows: ChosenRows, fitted: FittedModel) -> dict[str, Any]:
     return profile_reviews(validation.num_tokens, validation.sentiment, y_score, tally)
 
 
-def write_core(
-    draft: Draft,
-    model: bundle.SentimentModel,
-    weights: dict[str, np.ndarray],
-    training: TrainingRows,
-    profile: dict[str, Any],
-    training_facts: dict[str, Any],
-) -> None:
+def write_core(draft: Draft, fitted: FittedModel, profile: dict[str, Any], training_facts: dict[str, Any]) -> None:
     """Write every file of the bundle that training decides."""
     from safetensors.numpy import save
 
+    model = fitted.model
     seen = io.BytesIO()
-    np.save(seen, np.unique(training.text_hash), allow_pickle=False)
+    np.save(seen, np.unique(np.concatenate([fitted.training.text_hash, fitted.validation.text_hash])), allow_pickle=False)
     golden = model.score_reviews(pa.array(bundle.GOLDEN_REVIEWS)).p_positive
     folder = f"models/{model.model_id}"
-    draft.write_bytes(f"{folder}/{bundle.WEIGHTS}", save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
+    draft.write_bytes(f"{folder}/{bundle.WEIGHTS}", save({name: np.ascontiguousarray(value) for name, value in fitted.weights.items()}))
     draft.write_json(f"{folder}/{bundle.VOCABULARY}", model.vocabulary.to_json())
     draft.write_json(f"{folder}/{bundle.SETTINGS}", model.settings.model_dump(mode="json"))
     draft.write_json(f"{folder}/{bundle.PROFILE}", profile)
@@ -297,11 +393,13 @@ class _EpochWatch:
 
     def __init__(self, epochs: int, advance: Callable[[int], None]) -> None:
         self._epochs = epochs
+        self._done = 0
         self._advance = advance
         self._artifact = RunProgress("training-progress", "epochs of the LSTM")
 
     def __call__(self, epoch: dict[str, float]) -> None:
-        number = int(epoch["epoch"])
+        self._done += 1
+        number = self._done
         log_step(
             "train",
             f"epoch {number}/{self._epochs}: loss {epoch['loss']:.4f}, accuracy {epoch['accuracy']:.2%}; "
@@ -312,6 +410,6 @@ class _EpochWatch:
 
 
 @task(task_run_name="train")
-def train(rows: ArtifactRef, settings: TrainSettings, store: Store) -> ArtifactRef:
+def train(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, store: Store) -> ArtifactRef:
     """Train the model."""
-    return prefect_state(train_artifact(rows, settings, store))
+    return prefect_state(train_artifact(rows, unlabelled, settings, store))

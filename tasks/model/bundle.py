@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_file
 from tasks.model.decision import Decision
-from tasks.model.linear import LinearSettings, linear_logits
+from tasks.model.linear import LinearSettings, linear_logits, ngram_evidence
 from tasks.model.lstm import LstmScorer, LstmSettings
-from tasks.model.stack import StackWeights, apply_stack
+from tasks.model.stack import StackWeights, apply_stack, stacked_log_odds
 from tasks.model.vocabulary import TokenIds, Vocabulary
 from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
 
@@ -36,7 +36,7 @@ WEIGHTS, VOCABULARY, SETTINGS, PROFILE, GOLDEN, SEEN, TRAINING, ORIGIN = (
 )
 METRICS, CARD, MANIFEST = "metrics.json", "MODEL_CARD.md", "bundle.json"
 GOLDEN_TOLERANCE = 1e-4
-LSTM, LINEAR = "lstm", "linear"
+LSTM, LINEAR, EVIDENCE = "lstm", "linear", "evidence"
 
 # Probe texts of our own: a model must give them the scores it gave on the day it was trained.
 GOLDEN_REVIEWS = (
@@ -90,6 +90,7 @@ class SentimentModel:
     vocabulary: Vocabulary
     lstm: LstmScorer
     linear: dict[str, np.ndarray] | None
+    evidence: np.ndarray | None
     stack: StackWeights
     decision: Decision
     folder: Path | None = None
@@ -106,7 +107,7 @@ class SentimentModel:
 
     def logits(self, ids: TokenIds) -> dict[str, np.ndarray]:
         """Return each part's log-odds of positive, float32, shape (num_rows,)."""
-        logits = {LSTM: self.lstm.logits(ids)}
+        logits = {LSTM: self.lstm.logits(ids, self.evidence_of(ids))}
         if self.linear is not None and self.settings.linear is not None:
             logits[LINEAR] = linear_logits(ids, self.linear, self.settings.linear)
         return logits
@@ -114,6 +115,16 @@ class SentimentModel:
     def predict_positive(self, ids: TokenIds) -> np.ndarray:
         """Return each review's probability of being positive, float32, shape (num_rows,), in input order."""
         return self.join(self.logits(ids))
+
+    def evidence_of(self, ids: TokenIds) -> np.ndarray | None:
+        """Return what the LSTM is told of each token's n-grams, float16, shape (num_tokens, max_ngram); None if it takes none."""
+        if self.evidence is None or self.settings.linear is None:
+            return None
+        return ngram_evidence(ids, self.evidence, self.settings.linear)
+
+    def log_odds(self, ids: TokenIds) -> np.ndarray:
+        """Return each review's log-odds of being positive, float64, shape (num_rows,), in input order."""
+        return stacked_log_odds(self.logits(ids), self.stack)
 
     def join(self, logits: dict[str, np.ndarray]) -> np.ndarray:
         """Return the one probability, float32, shape (num_rows,), that the parts' log-odds make."""
@@ -241,12 +252,13 @@ def assemble(
     stack: StackWeights,
     decision: Decision,
 ) -> SentimentModel:
-    """Join parts into a model; `weights` holds `lstm/…` and, where the model has a linear part, `linear/…`."""
-    parts: dict[str, dict[str, np.ndarray]] = {LSTM: {}, LINEAR: {}}
+    """Join parts into a model; `weights` holds `lstm/…`, and where the model has a linear part `linear/…` and `evidence/ngrams`."""
+    parts: dict[str, dict[str, np.ndarray]] = {LSTM: {}, LINEAR: {}, EVIDENCE: {}}
     for name, value in weights.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = value
-    return SentimentModel(settings, vocabulary, LstmScorer(parts[LSTM], settings.lstm), parts[LINEAR] or None, stack, decision)
+    lstm = LstmScorer(parts[LSTM], settings.lstm)
+    return SentimentModel(settings, vocabulary, lstm, parts[LINEAR] or None, parts[EVIDENCE].get("ngrams"), stack, decision)
 
 
 def seen_hashes(folder: Path) -> np.ndarray:

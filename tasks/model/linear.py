@@ -3,6 +3,8 @@
 Source: Wang & Manning (2012), "Baselines and bigrams"; Mesnil et al. (2014) for 3-grams; Weinberger et al. (2009) for hashing.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,13 +43,30 @@ def ngram_matrix(ids: TokenIds, settings: LinearSettings) -> Any:
     return csr_matrix((np.ones(len(buckets), np.float32), buckets, indptr), (len(ids), 1 << settings.hash_bits))
 
 
-def _distinct_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Return the buckets of a block's distinct n-grams, row after row and ascending within a row, and how many each row has."""
+def ngram_evidence(ids: TokenIds, weights: np.ndarray, settings: LinearSettings) -> np.ndarray:
+    """Return what the n-grams that end at each token say of the review's class.
+
+    Args:
+        ids: Reviews.
+        weights: float, shape (2 ** hash_bits,): the log-odds that each n-gram adds.
+        settings: Those that the weights were fitted with.
+
+    Returns:
+        float16, shape (num_tokens, max_ngram): a column for each length; 0 where an n-gram would begin in the review before.
+    """
+    evidence = np.zeros((len(ids.values), settings.max_ngram), np.float16)
+    for start in range(0, len(ids), ROWS_PER_BLOCK):
+        first = ids.offsets[start]
+        for n, _, place, buckets in _hashed_ngrams(ids, start, settings):
+            evidence[first + place + n - 1, n - 1] = weights[buckets]
+    return evidence
+
+
+def _hashed_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield for each length: the length; row, place of the first token and bucket of every n-gram in a block of rows."""
     stop = min(start + ROWS_PER_BLOCK, len(ids))
     values = ids.values[ids.offsets[start] : ids.offsets[stop]].astype(np.uint64)
     rows = np.repeat(np.arange(stop - start, dtype=np.uint64), ids.lengths[start:stop])
-    bits = np.uint64(settings.hash_bits)
-    keys = []
     for n in range(1, settings.max_ngram + 1):
         count = max(len(values) - n + 1, 0)
         mixed = np.full(count, np.uint64(n))
@@ -55,20 +74,54 @@ def _distinct_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> tup
             mixed = (mixed ^ values[place : place + count]) * _MULTIPLIERS[place]
             mixed ^= mixed >> np.uint64(29)
         mixed *= _MULTIPLIERS[0]
-        whole = rows[:count] == rows[n - 1 : n - 1 + count]
-        keys.append(((rows[:count] << bits) | (mixed >> (np.uint64(64) - bits)))[whole])
-    key = np.sort(np.concatenate(keys))
+        whole = np.flatnonzero(rows[:count] == rows[n - 1 : n - 1 + count])
+        yield n, rows[whole], whole, mixed[whole] >> np.uint64(64 - settings.hash_bits)
+
+
+def _distinct_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return the buckets of a block's distinct n-grams, row after row and ascending within a row, and how many each row has."""
+    stop = min(start + ROWS_PER_BLOCK, len(ids))
+    bits = np.uint64(settings.hash_bits)
+    key = np.sort(np.concatenate([(row << bits) | bucket for _, row, _, bucket in _hashed_ngrams(ids, start, settings)]))
     key = key[np.concatenate([np.ones(min(len(key), 1), bool), key[1:] != key[:-1]])]
     num_distinct = np.bincount((key >> bits).astype(np.int64), minlength=stop - start)
     return (key & np.uint64((1 << settings.hash_bits) - 1)).astype(np.int32), num_distinct
 
 
-def fit_linear(ids: TokenIds, y: np.ndarray, settings: LinearSettings, seed: int) -> dict[str, np.ndarray]:
-    """Return the weights that `fit_linear_out_of_fold` returns."""
+@dataclass(frozen=True)
+class FittedLinear:
+    """The n-gram part.
+
+    Args:
+        weights: `ngrams` float32 (2 ** hash_bits,), the log-odds that each n-gram adds; `bias` float32 (1,).
+        slope: What a margin of the classifier is multiplied with to give log-odds.
+        offset: What is then added.
+    """
+
+    weights: dict[str, np.ndarray]
+    slope: float
+    offset: float
+
+
+def fit_linear(ids: TokenIds, y: np.ndarray, settings: LinearSettings, seed: int) -> FittedLinear:
+    """Return the n-gram part that `fit_linear_out_of_fold` returns."""
     return fit_linear_out_of_fold(ids, y, settings, seed)[0]
 
 
-def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSettings, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+@dataclass(frozen=True)
+class OutOfFold:
+    """What models that have not seen a training review say of it.
+
+    Args:
+        logits: float32, shape (num_rows,): its log-odds of positive.
+        evidence: float16, shape (num_tokens, max_ngram): as `ngram_evidence` returns it.
+    """
+
+    logits: np.ndarray
+    evidence: np.ndarray
+
+
+def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSettings, seed: int) -> tuple[FittedLinear, OutOfFold]:
     """Fit the n-gram part and turn its margins into log-odds, by a slope and an offset fitted out of fold.
 
     Args:
@@ -78,15 +131,13 @@ def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSetting
         seed: Of the folds and of the solver's row order.
 
     Returns:
-        Weights: `ngrams` float32 (2 ** hash_bits,), the log-odds that each n-gram adds; `bias` float32 (1,).
-        Log-odds of the training reviews, float32, shape (num_rows,), each by a model that has not seen it.
+        The n-gram part; and what it would say of the training reviews, had it not seen them.
 
     Raises:
         DataError: There are fewer rows of a class than folds.
 
     Source: Platt (1999), "Probabilistic outputs for support vector machines".
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
     num_negative, num_positive = np.bincount(y, minlength=2)
@@ -96,25 +147,97 @@ def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSetting
             f"Expected at least {settings.folds} of each. Give more reviews of the rarer kind."
         )
     X = ngram_matrix(ids, settings)
-    margins = np.zeros(len(y))
+    margins, evidence = np.zeros(len(y)), np.zeros((len(ids.values), settings.max_ngram), np.float16)
     for fitting, held_out in StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(margins, y):
         weights, bias = _fit_margin(X[fitting], y[fitting], settings, seed)
         margins[held_out] = X[held_out] @ weights + bias
+        evidence[ids.places(held_out)] = ngram_evidence(ids.take(held_out), weights, settings)
+    slope, offset = _fit_scale(margins, y)
+    out_of_fold = OutOfFold((slope * margins + offset).astype(np.float32), (slope * evidence).astype(np.float16))
+    return _scaled(*_fit_margin(X, y, settings, seed), slope, offset), out_of_fold
+
+
+@dataclass(frozen=True)
+class TaughtReviews:
+    """Reviews without labels, and what a teacher says of them.
+
+    Args:
+        ids: Their tokens.
+        logits: float, shape (num_rows,): log-odds of positive; their sign is taken for the class.
+        weight: What each counts, a labelled review counting 1.
+    """
+
+    ids: TokenIds
+    logits: np.ndarray
+    weight: float
+
+
+def fit_linear_by_teacher(
+    labelled: TokenIds,
+    y: np.ndarray,
+    taught: TaughtReviews,
+    settings: LinearSettings,
+    seed: int,
+    held_out: TokenIds,
+    y_held_out: np.ndarray,
+) -> FittedLinear:
+    """Fit the n-gram part on labelled reviews and, at less weight, on unlabelled ones by a teacher's word.
+
+    Args:
+        labelled: Training reviews.
+        y: int8, shape (num_labelled,).
+        taught: Reviews without labels, and what a model that has learnt from the labelled ones says of them.
+        settings: Counting and weighing.
+        seed: Of the solver's row order.
+        held_out: Reviews that nothing was learnt from: they settle slope and offset.
+        y_held_out: int8, shape (num_held_out,).
+
+    Source: Yarowsky (1995), "Unsupervised word sense disambiguation rivaling supervised methods", for self-training.
+    """
+    weights, bias = _fit_taught_margin(labelled, y, taught, settings, seed)
+    return _scaled(weights, bias, *_fit_scale(ngram_matrix(held_out, settings) @ weights + bias, y_held_out))
+
+
+def refit_linear(
+    fitted: FittedLinear, labelled: TokenIds, y: np.ndarray, taught: TaughtReviews | None, settings: LinearSettings, seed: int
+) -> FittedLinear:
+    """Fit the n-gram part once more, on more labelled reviews, and keep its slope and offset."""
+    return _scaled(*_fit_taught_margin(labelled, y, taught, settings, seed), fitted.slope, fitted.offset)
+
+
+def _fit_taught_margin(
+    labelled: TokenIds, y: np.ndarray, taught: TaughtReviews | None, settings: LinearSettings, seed: int
+) -> tuple[np.ndarray, float]:
+    if taught is None:
+        return _fit_margin(ngram_matrix(labelled, settings), y, settings, seed)
+    X = ngram_matrix(TokenIds.concatenate([labelled, taught.ids]), settings)
+    sample_weight = np.concatenate([np.ones(len(y)), np.full(len(taught.logits), taught.weight)])
+    return _fit_margin(X, np.concatenate([y, (taught.logits > 0).astype(np.int8)]), settings, seed, sample_weight)
+
+
+def _fit_scale(margins: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    from sklearn.linear_model import LogisticRegression
+
     platt = LogisticRegression(C=_NO_PENALTY).fit(margins[:, None], y)
-    slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
-    weights, bias = _fit_margin(X, y, settings, seed)
+    return float(platt.coef_[0, 0]), float(platt.intercept_[0])
+
+
+def _scaled(weights: np.ndarray, bias: float, slope: float, offset: float) -> FittedLinear:
     folded = {"ngrams": (slope * weights).astype(np.float32), "bias": np.array([slope * bias + offset], np.float32)}
-    return folded, (slope * margins + offset).astype(np.float32)
+    return FittedLinear(folded, slope, offset)
 
 
-def _fit_margin(X: Any, y: np.ndarray, settings: LinearSettings, seed: int) -> tuple[np.ndarray, float]:
+def _fit_margin(
+    X: Any, y: np.ndarray, settings: LinearSettings, seed: int, sample_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     from sklearn.svm import LinearSVC
 
-    positive, negative = (settings.smoothing + np.asarray(X[y == label].sum(axis=0)).ravel() for label in (1, 0))
+    counted = np.ones(len(y), np.float32) if sample_weight is None else sample_weight.astype(np.float32)
+    positive, negative = (settings.smoothing + X.T @ (counted * (y == label)) for label in (1, 0))
     ratio = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
     weighted = X.copy()
     weighted.data = ratio[weighted.indices].astype(np.float32)
-    classifier = LinearSVC(C=settings.inverse_regularisation, tol=_TOLERANCE, random_state=seed).fit(weighted, y)
+    classifier = LinearSVC(C=settings.inverse_regularisation, tol=_TOLERANCE, random_state=seed).fit(weighted, y, sample_weight)
     return classifier.coef_[0] * ratio, float(classifier.intercept_[0])
 
 

@@ -2,19 +2,21 @@
 
 Two networks. *tutorial* is the article's: one LSTM over the last 100 tokens. *default* cuts a review into chunks that share a batch, so
 that a long review costs no padding to a short one and the matrix products are large; word and hashed word-pair vectors are joined by a
-strided convolution, a bidirectional LSTM reads each chunk, and the review is the maximum and the mean over all of its chunks.
+strided convolution, a bidirectional LSTM reads each chunk, and the review is the maximum and the mean over all of its chunks. Beside its
+vector each word brings its evidence: what the n-gram part says of the n-grams that end at it.
 
 Source: Hochreiter & Schmidhuber (1997); pooling and region embeddings after Johnson & Zhang (2016), "Supervised and semi-supervised text
 categorization using LSTM for region embeddings".
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
+from tasks.model.linear import LinearSettings
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
 _PAIR_MULTIPLIER, _PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
+EVIDENCE_SCALE = 2.5  # an n-gram's log-odds are small beside the entries of a word vector
 _SCORING_CHUNKS = 4096  # chunks of one call when scoring
 
 
@@ -38,14 +41,19 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     )
     sequence_length: int = Field(1024, ge=1, description="tokens of a review that are read; the rest is cut off")
     chunk_length: int = Field(64, ge=4, description="tokens of a chunk (default network)")
-    stride: int = Field(4, ge=1, description="tokens joined into one step of the LSTM (default network)")
+    stride: int = Field(4, ge=1, description="tokens from one step of the LSTM to the next (default network)")
+    kernel_size: int = Field(8, ge=1, description="tokens that the convolution before a step sees (default network)")
     embedding_size: int = Field(100, ge=1, description="length of a word vector")
     pair_buckets: int = Field(1 << 18, ge=0, description="hashed vectors of word pairs; 0 for none (default network)")
+    evidence_size: int = Field(
+        3, ge=0, le=3, description="n-gram lengths whose log-odds, by the n-gram part, each word brings along; 0 for none (default network)"
+    )
     pretrained: bool = Field(True, description="start word vectors from the training text's co-occurrences (default network)")
     filters: int = Field(128, ge=1, description="outputs of the strided convolution (default network)")
     units: int = Field(96, ge=1, description="units of the LSTM, each way")
     word_dropout: float = Field(0.3, ge=0, lt=1, description="share of words replaced by the unknown word in training (default network)")
     embedding_dropout: float = Field(0.4, ge=0, lt=1, description="share of vector entries dropped in training (default network)")
+    evidence_dropout: float = Field(0.3, ge=0, lt=1, description="share of evidence dropped in training (default network)")
     output_dropout: float = Field(0.5, ge=0, lt=1, description="share of pooled features dropped in training (default network)")
     soft_labels: float = Field(
         0.5, ge=0, le=1, description="weight of a teacher's probability in a training label, where there is a teacher (default network)"
@@ -61,15 +69,22 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     def _check_lengths(self) -> "LstmSettings":
         if self.network == "default" and (self.chunk_length % self.stride or self.sequence_length % self.chunk_length):
             raise ValueError("sequence_length must be a multiple of chunk_length, and that of stride")
+        if self.network == "default" and self.kernel_size < self.stride:
+            raise ValueError("kernel_size must be at least stride, or tokens between two steps would be skipped")
         if self.pair_buckets == 1:
             raise ValueError("pair_buckets must be 0 (none) or at least 2")
         return self
+
+    def with_evidence_of(self, linear: LinearSettings | None) -> "LstmSettings":
+        """Return the settings, without evidence for n-grams that the n-gram part does not have."""
+        return self.model_copy(update={"evidence_size": min(self.evidence_size, linear.max_ngram) if linear else 0})
 
     @classmethod
     def tutorial(cls) -> "LstmSettings":
         """Return the article's network and training."""
         return cls(
             network="tutorial", num_words=5000, sequence_length=100, embedding_size=128, units=128, pretrained=False, pair_buckets=0,
+            evidence_size=0,
             learning_rate=1e-3, batch_size=64, epochs=5, patience=0,
         )  # fmt: skip
 
@@ -95,6 +110,12 @@ class FittedLstm:
     best_epoch: int
     summary: str
 
+    def after(self, earlier: "FittedLstm") -> "FittedLstm":
+        """Return this network with the history of the one that was trained before it put first."""
+        done = len(earlier.history)
+        history = [*earlier.history, *({**entry, "epoch": entry["epoch"] + done} for entry in self.history)]
+        return replace(self, history=history, best_epoch=self.best_epoch + done)
+
 
 @dataclass(frozen=True)
 class Chunks:
@@ -103,18 +124,31 @@ class Chunks:
     Args:
         words: int32, shape (num_chunks, chunk_length), 0 = padding.
         pairs: int32, shape (num_chunks, chunk_length): bucket of each word with its follower.
+        evidence: float16, shape (num_chunks, chunk_length, evidence_size), 0 at padding.
         review: int32, shape (num_chunks,), ascending: the review each chunk belongs to.
         num_reviews: Reviews in all; each has a chunk at least.
     """
 
     words: np.ndarray
     pairs: np.ndarray
+    evidence: np.ndarray
     review: np.ndarray
     num_reviews: int
 
+    def inputs(self, chosen: Any = slice(None)) -> list[np.ndarray]:
+        """Return what the network takes of the chosen chunks, all but which review they belong to."""
+        evidence = [self.evidence[chosen].astype(np.float32)] if self.evidence.shape[2] else []
+        return [self.words[chosen], self.pairs[chosen], *evidence]
 
-def cut_into_chunks(ids: TokenIds, settings: LstmSettings) -> Chunks:
-    """Cut reviews into chunks, the last of each filled up with padding; a review without tokens is one chunk of padding."""
+
+def cut_into_chunks(ids: TokenIds, settings: LstmSettings, evidence: np.ndarray | None = None) -> Chunks:
+    """Cut reviews into chunks, the last of each filled up with padding; a review without tokens is one chunk of padding.
+
+    Args:
+        ids: Reviews.
+        settings: How long a chunk is, and how many a review has at most.
+        evidence: float16, shape (num_tokens, at least evidence_size), of each token; zeros if not given.
+    """
     length = settings.chunk_length
     read = np.minimum(ids.lengths, settings.sequence_length)
     num_chunks = np.maximum(-(-read // length), 1)
@@ -124,10 +158,14 @@ def cut_into_chunks(ids: TokenIds, settings: LstmSettings) -> Chunks:
     place = start[:, None] + np.arange(length + 1)
     inside = place < (ids.offsets[:-1] + read)[review][:, None]
     values = ids.values if len(ids.values) else np.zeros(1, np.int32)
-    words = np.where(inside, values[np.minimum(place, len(values) - 1)], PADDING)
+    place = np.minimum(place, len(values) - 1)
+    words = np.where(inside, values[place], PADDING)
+    brought = np.zeros((*words[:, :-1].shape, settings.evidence_size), np.float16)
+    if evidence is not None and len(evidence):
+        brought[inside[:, :-1]] = evidence[place[:, :-1][inside[:, :-1]], : settings.evidence_size]
     pairs = pair_buckets(words[:, :-1], words[:, 1:], settings.pair_buckets)
     known = np.where(words[:, :-1] < settings.num_words, words[:, :-1], UNKNOWN)
-    return Chunks(known.astype(np.int32), pairs, review, len(ids))
+    return Chunks(known.astype(np.int32), pairs, brought, review, len(ids))
 
 
 def pair_buckets(words: np.ndarray, followers: np.ndarray, num_buckets: int) -> np.ndarray:
@@ -157,7 +195,8 @@ def build_network(settings: LstmSettings) -> "keras.Model":
 
     Returns:
         *tutorial*: int32 (batch, sequence_length) → probability (batch, 1). *default*: words and pairs, int32 (chunks, chunk_length),
-        review int32 (chunks,) and num_reviews int32 (1,) → log-odds (num_reviews,).
+        evidence float32 (chunks, chunk_length, evidence_size) unless that is 0, review int32 (chunks,) and num_reviews int32 (1,)
+        → log-odds (num_reviews, 1).
     """
     import_tensorflow()
     import keras
@@ -174,7 +213,6 @@ def build_network(settings: LstmSettings) -> "keras.Model":
         )
     from tasks.model.layers import MaskedPooling, WordDropout, WordVectors
 
-    steps = settings.chunk_length // settings.stride
     words = keras.Input((settings.chunk_length,), dtype="int32", name="words")
     pairs = keras.Input((settings.chunk_length,), dtype="int32", name="pairs")
     review = keras.Input((), dtype="int32", name="review")
@@ -185,15 +223,23 @@ def build_network(settings: LstmSettings) -> "keras.Model":
     if settings.pair_buckets:
         x = x + WordVectors(settings.pair_buckets, settings.embedding_size, embeddings_initializer="zeros", name="pair_vectors")(pairs)
     x = keras.layers.Dropout(settings.embedding_dropout, name="embedding_dropout")(x)
-    x = keras.layers.Reshape((steps, settings.stride * settings.embedding_size), name="regions")(x)
-    x = keras.layers.Dense(settings.filters, activation="relu", name="convolution")(x)
+    evidence = []
+    if settings.evidence_size:
+        evidence = [keras.Input((settings.chunk_length, settings.evidence_size), name="evidence")]
+        scaled = keras.layers.Rescaling(EVIDENCE_SCALE, name="evidence_scale")(evidence[0])
+        x = keras.layers.Concatenate(name="words_and_evidence")(
+            [x, keras.layers.Dropout(settings.evidence_dropout, name="evidence_dropout")(scaled)]
+        )
+    x = keras.layers.Conv1D(
+        settings.filters, settings.kernel_size, strides=settings.stride, padding="same", activation="relu", name="convolution"
+    )(x)
     x = keras.layers.Bidirectional(
         keras.layers.LSTM(settings.units, return_sequences=True, unroll=True, name="lstm"), name="bidirectional"
     )(x)
     x = MaskedPooling(settings.stride, name="pooling")([x, words, review, num_reviews])
     x = keras.layers.Dropout(settings.output_dropout, name="output_dropout")(x)
     logits = keras.layers.Dense(1, name="output")(x)
-    return keras.Model([words, pairs, review, num_reviews], keras.layers.Flatten(name="log_odds")(logits), name="default")
+    return keras.Model([words, pairs, *evidence, review, num_reviews], keras.layers.Flatten(name="log_odds")(logits), name="default")
 
 
 def network_weights(network: "keras.Model") -> dict[str, np.ndarray]:
@@ -237,16 +283,26 @@ class LstmScorer:
                 return network(words, training=False)
 
         else:
+            evidence = tf.TensorSpec((None, settings.chunk_length, settings.evidence_size), tf.float32)
+            inputs = [ids, ids, evidence] if settings.evidence_size else [ids, ids]
 
-            @tf.function(input_signature=[ids, ids, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((1,), tf.int32)])
-            def call(words: Any, pairs: Any, review: Any, num_reviews: Any) -> Any:
-                return network([words, pairs, review, num_reviews], training=False)
+            @tf.function(input_signature=[*inputs, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((1,), tf.int32)])
+            def call(*given: Any) -> Any:
+                return network(list(given), training=False)
 
         self._call = call
 
-    def logits(self, ids: TokenIds) -> np.ndarray:
-        """Return each review's log-odds of positive, float32, shape (num_rows,), in input order."""
-        parts = [self._score(ids.take(rows)) for rows in self._groups(ids)]
+    def logits(self, ids: TokenIds, evidence: np.ndarray | None = None) -> np.ndarray:
+        """Return each review's log-odds of positive.
+
+        Args:
+            ids: Reviews.
+            evidence: float16, shape (num_tokens, at least evidence_size), of each token; zeros if not given.
+
+        Returns:
+            float32, shape (num_rows,), in input order.
+        """
+        parts = [self._score(ids.take(rows), None if evidence is None else evidence[ids.places(rows)]) for rows in self._groups(ids)]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def _groups(self, ids: TokenIds) -> Iterator[np.ndarray]:
@@ -258,11 +314,11 @@ class LstmScorer:
         group = (np.cumsum(chunks) - 1) // (512 if self.settings.network == "tutorial" else _SCORING_CHUNKS)
         yield from np.split(np.arange(len(ids)), np.flatnonzero(np.diff(group)) + 1) if len(ids) else ()
 
-    def _score(self, ids: TokenIds) -> np.ndarray:
+    def _score(self, ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
         if self.settings.network == "tutorial":
             probability = self._call(pad_before(ids, self.settings.sequence_length)).numpy()[:, 0].astype(np.float64)
             probability = np.clip(probability, 1e-7, 1 - 1e-7)
             return np.asarray(np.log(probability / (1 - probability)), np.float32)
-        chunks = cut_into_chunks(ids, self.settings)
-        logits = self._call(chunks.words, chunks.pairs, chunks.review, np.array([chunks.num_reviews], np.int32))
+        chunks = cut_into_chunks(ids, self.settings, evidence)
+        logits = self._call(*chunks.inputs(), chunks.review, np.array([chunks.num_reviews], np.int32))
         return np.asarray(logits.numpy()[:, 0], np.float32)

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tasks.errors import CallerError
-from tasks.model.embeddings import fit_embeddings
 from tasks.model.lstm import (
     Chunks,
     FittedLstm,
@@ -25,6 +25,14 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _VECTOR_SCALE = 0.2  # of pretrained vectors, whose mean squared entry is 1: large enough to outlast the first steps of training
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What n-grams say of each token, float16, shape (num_tokens, at least evidence_size): by weights that have not seen the review."""
+
+    training: np.ndarray
+    validation: np.ndarray
+
+
 def fit_lstm(
     training: TokenIds,
     y_training: np.ndarray,
@@ -34,8 +42,8 @@ def fit_lstm(
     seed: int,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     *,
-    teacher: np.ndarray | None = None,
-    unlabelled: TokenIds | None = None,
+    vectors: np.ndarray | None = None,
+    evidence: Evidence | None = None,
 ) -> FittedLstm:
     """Train the network and keep the weights of the epoch with the lowest validation loss; of the last where nothing stops early.
 
@@ -47,10 +55,9 @@ def fit_lstm(
         settings: Network and training.
         seed: Of initial weights, row order and dropout; equal seeds give equal weights on the same kind of machine.
         on_epoch: Told of every epoch as it ends.
-        teacher: float, shape (num_training,): log-odds by a model that has not seen the row. They soften the labels (default network).
-        unlabelled: More reviews for the word vectors (default network).
-
-    Source: Hinton et al. (2015), "Distilling the knowledge in a neural network", for the teacher.
+        vectors: float32, shape (num_words, embedding_size), from `fit_embeddings`: where word vectors start; at random if not given
+            (default network).
+        evidence: What the n-gram part says of every token (default network).
     """
     tf = import_tensorflow()
     import keras
@@ -66,14 +73,11 @@ def fit_lstm(
             )
         train_epoch, measure = _article_epochs(network, training, y_training, validation, y_validation, settings)
     else:
-        if teacher is not None:
-            y_training = (1 - settings.soft_labels) * y_training + settings.soft_labels / (1 + np.exp(-teacher))
-        if settings.pretrained:
-            texts = training if unlabelled is None else TokenIds.concatenate([training, unlabelled])
-            vectors = fit_embeddings(texts, settings.num_words, settings.embedding_size, seed)
+        if vectors is not None:
             network.get_layer("word_vectors").set_weights([_initial_vectors(vectors, seed)])
-        train_epoch = _chunked_epochs(tf, network, cut_into_chunks(training, settings), y_training, settings, seed)
-        measure = _measurement(network, settings, validation, y_validation)
+        chunks = cut_into_chunks(training, settings, evidence.training if evidence else None)
+        train_epoch = _chunked_epochs(tf, network, chunks, y_training, settings, seed)
+        measure = _measurement(network, settings, validation, y_validation, evidence.validation if evidence else None)
 
     history: list[dict[str, float]] = []
     best: dict[str, np.ndarray] = {}
@@ -94,6 +98,22 @@ def fit_lstm(
     lines: list[str] = []
     network.summary(print_fn=lambda line, **_: lines.append(line), line_length=100)
     return FittedLstm(best, history, best_epoch, "\n".join(lines))
+
+
+def soften(y: np.ndarray, teacher: np.ndarray, share: float) -> np.ndarray:
+    """Mix labels with the probabilities of a teacher that has not seen these rows.
+
+    Args:
+        y: int8, shape (num_rows,): 1 positive, 0 negative.
+        teacher: float, shape (num_rows,): log-odds of positive.
+        share: Weight of the teacher, 0 to 1.
+
+    Returns:
+        float64, shape (num_rows,): probabilities of positive.
+
+    Source: Hinton et al. (2015), "Distilling the knowledge in a neural network".
+    """
+    return (1 - share) * y + share / (1 + np.exp(-np.asarray(teacher, np.float64)))
 
 
 def _article_epochs(
@@ -121,11 +141,13 @@ def _article_epochs(
     return train_epoch, measure
 
 
-def _measurement(network: Any, settings: LstmSettings, ids: TokenIds, y: np.ndarray) -> Callable[[], dict[str, float]]:
+def _measurement(
+    network: Any, settings: LstmSettings, ids: TokenIds, y: np.ndarray, evidence: np.ndarray | None
+) -> Callable[[], dict[str, float]]:
     scorer = LstmScorer.of_network(network, settings)
 
     def measure() -> dict[str, float]:
-        logits = scorer.logits(ids).astype(np.float64)
+        logits = scorer.logits(ids, evidence).astype(np.float64)
         loss = np.mean(np.logaddexp(0, logits) - y * logits)
         return {"val_loss": float(loss), "val_accuracy": float(np.mean((logits > 0) == (y == 1)))}
 
@@ -150,11 +172,11 @@ def _chunked_epochs(
         nonlocal done
         loss = right = 0.0
         rate = settings.learning_rate
-        for words, pairs, review, labels in _batches(chunks, y, settings.batch_size, order):
+        for *inputs, labels in _batches(chunks, y, settings.batch_size, order):
             if settings.decay:
                 rate = settings.learning_rate * 0.5 * (1 + np.cos(np.pi * done / steps_in_all))
             done += 1
-            batch_loss, batch_right = step(words, pairs, review, labels, np.float32(rate), np.float32(done))
+            batch_loss, batch_right = step(*inputs, labels, np.float32(rate), np.float32(done))
             loss += float(batch_loss) * len(labels)
             right += float(batch_right)
         return {"loss": loss / chunks.num_reviews, "accuracy": right / chunks.num_reviews, "learning_rate": float(rate)}
@@ -162,10 +184,8 @@ def _chunked_epochs(
     return train_epoch
 
 
-def _batches(
-    chunks: Chunks, y: np.ndarray, batch_size: int, order: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the reviews in random order, a batch at a time, without the padding of other reviews."""
+def _batches(chunks: Chunks, y: np.ndarray, batch_size: int, order: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield the reviews in random order, a batch at a time: what the network takes of their chunks, and their labels."""
     first = np.searchsorted(chunks.review, np.arange(chunks.num_reviews + 1))
     lengths = np.diff(first)
     shuffled = order.permutation(chunks.num_reviews)
@@ -175,8 +195,7 @@ def _batches(
         offsets = np.concatenate([[0], np.cumsum(counts)])
         place = np.arange(offsets[-1]) + np.repeat(first[rows] - offsets[:-1], counts)
         yield (
-            chunks.words[place],
-            chunks.pairs[place],
+            *chunks.inputs(place),
             np.repeat(np.arange(len(rows), dtype=np.int32), counts),
             y[rows].astype(np.float32),
         )
@@ -189,11 +208,15 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
     ids = tf.TensorSpec((None, settings.chunk_length), tf.int32)
     scalar = tf.TensorSpec((), tf.float32)
 
-    @tf.function(input_signature=[ids, ids, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32), scalar, scalar])
-    def step(words: Any, pairs: Any, review: Any, labels: Any, rate: Any, count: Any) -> tuple[Any, Any]:
+    evidence = tf.TensorSpec((None, settings.chunk_length, settings.evidence_size), tf.float32)
+    inputs = [ids, ids, evidence] if settings.evidence_size else [ids, ids]
+
+    @tf.function(input_signature=[*inputs, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32), scalar, scalar])
+    def step(*given: Any) -> tuple[Any, Any]:
+        *chunks, labels, rate, count = given
         with tf.GradientTape() as tape:
             num_reviews = tf.reshape(tf.shape(labels)[0], (1,))
-            logits = tf.reshape(network([words, pairs, review, num_reviews], training=True), (-1,))
+            logits = tf.reshape(network([*chunks, num_reviews], training=True), (-1,))
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
         gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), settings.clip_norm)
         size = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)

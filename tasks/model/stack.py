@@ -44,8 +44,10 @@ def fit_stack(logits: Mapping[str, np.ndarray], y: np.ndarray) -> StackWeights:
 
 def apply_stack(logits: Mapping[str, np.ndarray], stack: StackWeights) -> np.ndarray:
     """Return the probability of positive, float32, shape (num_rows,)."""
-    total = sum(
-        (np.asarray(logits[name], np.float64) * weight for name, weight in stack.weights.items()),
-        np.float64(stack.bias),
-    )
-    return np.asarray(1 / (1 + np.exp(-total)), np.float32)
+    return np.asarray(1 / (1 + np.exp(-stacked_log_odds(logits, stack))), np.float32)
+
+
+def stacked_log_odds(logits: Mapping[str, np.ndarray], stack: StackWeights) -> np.ndarray:
+    """Return the log-odds of positive, float64, shape (num_rows,)."""
+    parts = [np.asarray(logits[name], np.float64) * weight for name, weight in stack.weights.items()]
+    return np.asarray(sum(parts, np.float64(stack.bias)))

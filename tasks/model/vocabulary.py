@@ -52,10 +52,13 @@ class TokenIds:
 
     def take(self, rows: np.ndarray) -> "TokenIds":
         """Return the reviews of the given rows, in that order."""
+        return TokenIds(self.values[self.places(rows)], np.concatenate([[0], np.cumsum(self.lengths[rows])]))
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return where in `values` the tokens of the given rows stand, int64, row after row."""
         lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        place = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return TokenIds(self.values[place], offsets)
+        before = np.cumsum(lengths) - lengths
+        return np.arange(lengths.sum()) + np.repeat(self.offsets[:-1][rows] - before, lengths)
 
     @classmethod
     def concatenate(cls, parts: Sequence["TokenIds"]) -> "TokenIds":

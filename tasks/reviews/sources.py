@@ -85,6 +85,10 @@ class ImdbSource:
         """Yield its labelled reviews with the official split."""
         return imdb.read_archive(_fetch_imdb(self.folder))
 
+    def read_unlabelled(self) -> Iterator[Batch]:
+        """Yield its reviews that nobody labelled."""
+        return imdb.read_unlabelled(_fetch_imdb(self.folder))
+
 
 @dataclass(frozen=True)
 class FileSource:

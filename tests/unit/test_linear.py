@@ -8,7 +8,17 @@ from sklearn.svm import LinearSVC
 
 from tasks.errors import DataError
 from tasks.model import linear
-from tasks.model.linear import LinearSettings, fit_linear, fit_linear_out_of_fold, linear_logits, ngram_matrix
+from tasks.model.linear import (
+    LinearSettings,
+    TaughtReviews,
+    fit_linear,
+    fit_linear_by_teacher,
+    fit_linear_out_of_fold,
+    linear_logits,
+    ngram_evidence,
+    ngram_matrix,
+    refit_linear,
+)
 from tasks.model.vocabulary import TokenIds
 
 SETTINGS = LinearSettings(hash_bits=20, inverse_regularisation=0.5)
@@ -65,7 +75,9 @@ def test_log_odds_are_those_of_nb_svm(longest: int, bits: int) -> None:
     how = LinearSettings(hash_bits=bits, max_ngram=longest, smoothing=0.7, inverse_regularisation=0.5)
     rows, y = _reviews()
     rows, y = rows[: 2 * 60] + rows[2 * 60 :: 2], np.concatenate([y[: 2 * 60], y[2 * 60 :: 2]])  # two thirds are negative
-    weights, out_of_fold = fit_linear_out_of_fold(_ids(rows), y, how, seed=3)
+    fitted, taken_out = fit_linear_out_of_fold(_ids(rows), y, how, seed=3)
+    out_of_fold = taken_out.logits
+    weights = fitted.weights
 
     unseen = np.zeros(len(y))
     for fitting, held_out in StratifiedKFold(how.folds, shuffle=True, random_state=3).split(unseen, y):
@@ -79,7 +91,7 @@ def test_log_odds_are_those_of_nb_svm(longest: int, bits: int) -> None:
 def test_log_odds_out_of_fold_are_calibrated() -> None:
     """They solve Platt's regression: errors sum to nothing, alone and weighted by the log-odds."""
     rows, y = _reviews(400)
-    _, logits = fit_linear_out_of_fold(_ids(rows), y, SETTINGS, seed=0)
+    logits = fit_linear_out_of_fold(_ids(rows), y, SETTINGS, seed=0)[1].logits
     error = 1 / (1 + np.exp(-logits.astype(np.float64))) - y
     assert logits.shape == (400,) and logits.dtype == np.float32
     assert abs(error.mean()) < 1e-3 and abs((error * logits).mean()) < 1e-3
@@ -91,7 +103,8 @@ def test_log_odds_out_of_fold_have_not_seen_their_row() -> None:
     rows, _ = _reviews(600)
     rows = [[*row, 100 + 2 * n, 101 + 2 * n] for n, row in enumerate(rows)]
     y = np.random.default_rng(1).integers(0, 2, 600).astype(np.int8)
-    weights, logits = fit_linear_out_of_fold(_ids(rows), y, SETTINGS.model_copy(update={"inverse_regularisation": 10.0}), seed=0)
+    fitted, taken_out = fit_linear_out_of_fold(_ids(rows), y, SETTINGS.model_copy(update={"inverse_regularisation": 10.0}), seed=0)
+    weights, logits = fitted.weights, taken_out.logits
     assert 0.42 < np.mean((logits > 0) == y) < 0.58
     margins = linear_logits(_ids(rows), weights, SETTINGS)
     assert max(np.mean((margins > margins.mean()) == y), np.mean((margins < margins.mean()) == y)) > 0.95
@@ -101,7 +114,7 @@ def test_log_odds_out_of_fold_have_not_seen_their_row() -> None:
 def test_a_review_scores_the_same_among_any_others(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """Bit for bit: alone, with all others, in another order, and however blocks are cut."""
     rows, y = _reviews(60)
-    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0)
+    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0).weights
     together = linear_logits(_ids(rows), weights, SETTINGS)
     monkeypatch.setattr(linear, "ROWS_PER_BLOCK", block)
     assert together.dtype == np.float32
@@ -113,7 +126,7 @@ def test_a_review_scores_the_same_among_any_others(monkeypatch: pytest.MonkeyPat
 def test_a_review_without_words_gets_the_bias() -> None:
     """So do several of them, at either end and between others; no reviews give no log-odds."""
     rows, y = _reviews(60)
-    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0)
+    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0).weights
     logits = linear_logits(_ids([[], [7, 8], [], []]), weights, SETTINGS)
     bias = float(weights["bias"][0])
     assert logits[[0, 2, 3]].tolist() == [bias] * 3 and logits[1] != bias
@@ -124,11 +137,11 @@ def test_a_review_without_words_gets_the_bias() -> None:
 def test_order_counts_and_repetition_does_not() -> None:
     """ "7 8" and "8 7" differ by their pair; a word said thrice is the same word, but for the pairs it makes."""
     rows, y = _reviews()
-    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0)
+    weights = fit_linear(_ids(rows), y, SETTINGS, seed=0).weights
     forth, back = linear_logits(_ids([[7, 8], [8, 7]]), weights, SETTINGS)
     assert forth > 0 > back
     words = SETTINGS.model_copy(update={"max_ngram": 1})
-    logits = linear_logits(_ids([[7, 8], [8, 7, 8, 8]]), fit_linear(_ids(rows), y, words, seed=0), words)
+    logits = linear_logits(_ids([[7, 8], [8, 7, 8, 8]]), fit_linear(_ids(rows), y, words, seed=0).weights, words)
     assert logits[0] == logits[1]
 
 
@@ -163,14 +176,14 @@ def test_few_buckets_will_do() -> None:
     """N-grams that share a bucket share a weight; nothing overflows."""
     rows, y = _reviews()
     settings = LinearSettings(hash_bits=10)
-    weights = fit_linear(_ids(rows), y, settings, seed=0)
+    weights = fit_linear(_ids(rows), y, settings, seed=0).weights
     assert weights["ngrams"].shape == (1024,) and np.isfinite(linear_logits(_ids(rows), weights, settings)).all()
 
 
 def test_equal_seeds_give_equal_weights() -> None:
     """Bit for bit, so that a key stands for one model."""
     rows, y = _reviews(100)
-    first, second = (fit_linear(_ids(rows), y, SETTINGS, seed=4) for _ in range(2))
+    first, second = (fit_linear(_ids(rows), y, SETTINGS, seed=4).weights for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) and first[name].dtype == np.float32 for name in ("ngrams", "bias"))
 
 
@@ -181,3 +194,55 @@ def test_too_few_rows_of_a_class_are_the_datas_fault() -> None:
     y[:3] = 1
     with pytest.raises(DataError, match=r"3 positive and 17 negative reviews\. Expected at least 4 of each"):
         fit_linear(_ids(rows), y, SETTINGS, seed=0)
+
+
+def test_unlabelled_reviews_teach_words_that_no_labelled_one_holds() -> None:
+    """A word that stands in unlabelled reviews only leans to the side that the teacher gave them; without weight it leans nowhere."""
+    rows, y = _reviews()
+    unlabelled, teacher = [[20, 5]] * 40 + [[21, 5]] * 40, np.repeat([2.0, -2.0], 40)
+
+    def logits_of_new_words(weight: float) -> np.ndarray:
+        fitted = fit_linear_by_teacher(_ids(rows), y, TaughtReviews(_ids(unlabelled), teacher, weight), SETTINGS, 0, _ids(rows), y)
+        return linear_logits(_ids([[20], [21], []]), fitted.weights, SETTINGS)
+
+    for_positive, for_negative, bias = logits_of_new_words(0.5)
+    assert for_positive - bias > 0.1 > -0.1 > for_negative - bias
+    for_positive, for_negative, bias = logits_of_new_words(1e-9)
+    assert abs(for_positive - bias) < 0.1 and abs(for_negative - bias) < 0.1
+
+
+def test_refitting_learns_from_more_reviews_on_the_same_scale() -> None:
+    """Fitted once more on the same reviews, the n-gram part is the same; on more of them, it knows their words."""
+    rows, y = _reviews()
+    fitted = fit_linear(_ids(rows), y, SETTINGS, seed=0)
+    again = refit_linear(fitted, _ids(rows), y, None, SETTINGS, seed=0)
+    np.testing.assert_array_equal(again.weights["ngrams"], fitted.weights["ngrams"])
+    assert (again.slope, again.offset) == (fitted.slope, fitted.offset)
+
+    more = refit_linear(fitted, _ids([*rows, *[[30]] * 20]), np.concatenate([y, np.ones(20, np.int8)]), None, SETTINGS, seed=0)
+    (before,), (after,) = (linear_logits(_ids([[30]]), part.weights, SETTINGS) - part.weights["bias"] for part in (fitted, more))
+    assert before == 0 < after
+
+
+def test_evidence_is_what_the_ngrams_ending_at_a_token_add() -> None:
+    """Each token has the log-odds of its 1-, 2- and 3-gram; of distinct n-grams they and the bias add up to the review's own."""
+    rows = [[4, 5, 6, 7], [], [8], [9, 4, 5]]
+    labels = np.array([1, 0, 0, 1] * 4, np.int8)
+    fitted = fit_linear(_ids(rows * 4), labels, SETTINGS, seed=0)
+    evidence = ngram_evidence(_ids(rows), fitted.weights["ngrams"], SETTINGS)
+    assert evidence.shape == (8, 3) and evidence.dtype == np.float16
+    sums = [part.astype(float).sum() for part in np.split(evidence, _ids(rows).offsets[1:-1])]
+    np.testing.assert_allclose(sums + fitted.weights["bias"], linear_logits(_ids(rows), fitted.weights, SETTINGS), atol=2e-3)
+    assert not evidence[0, 1:].any() and not evidence[1, 2] and not evidence[4, 1:].any()  # where no longer one ends
+    assert evidence[0, 0] == evidence[6, 0] and evidence[1, 1] == evidence[7, 1]  # 4, and 4 5, wherever they stand
+
+
+def test_evidence_out_of_fold_has_not_seen_its_row() -> None:
+    """A word that a single review holds has no evidence there, though the fitted weights know it."""
+    rows, y = _reviews(40)
+    rows = [[*row, 1000 + number] for number, row in enumerate(rows)]
+    fitted, taken_out = fit_linear_out_of_fold(_ids(rows), y, SETTINGS, seed=0)
+    last = _ids(rows).offsets[1:] - 1
+    seen = ngram_evidence(_ids(rows), fitted.weights["ngrams"], SETTINGS)
+    assert np.abs(taken_out.evidence[last, 0]).max() < 1e-3 < np.abs(seen[last, 0]).mean()
+    assert taken_out.evidence.shape == seen.shape

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from tasks.errors import CallerError
+from tasks.model.embeddings import fit_embeddings
 from tasks.model.lstm import LstmScorer, LstmSettings, build_network, cut_into_chunks, network_weights, pad_before, pair_buckets
-from tasks.model.lstm_training import fit_lstm
+from tasks.model.lstm_training import fit_lstm, soften
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
 TINY = LstmSettings(
-    num_words=30, sequence_length=24, chunk_length=8, stride=2, embedding_size=8, pair_buckets=64, filters=8, units=6, pretrained=False,
-    word_dropout=0, embedding_dropout=0, output_dropout=0, learning_rate=2e-2, epochs=3, patience=1, batch_size=16,
+    num_words=30, sequence_length=24, chunk_length=8, stride=2, kernel_size=4, embedding_size=8, pair_buckets=64, filters=8, units=6,
+    pretrained=False, word_dropout=0, embedding_dropout=0, output_dropout=0, learning_rate=2e-2, epochs=3, patience=1, batch_size=16,
 )  # fmt: skip
 TINY_TUTORIAL = TINY.model_copy(update={"network": "tutorial", "num_words": 40, "patience": 0})
 
@@ -102,22 +103,34 @@ def test_tutorial_scores_are_those_of_an_lstm_written_out() -> None:
 
 
 def test_default_scores_are_those_of_the_network_written_out() -> None:
-    """Vectors of words and pairs, strided convolution, an LSTM each way over a chunk, maximum and mean over the review: by hand."""
+    """Vectors of words and pairs, evidence, convolution, an LSTM each way over a chunk, maximum and mean over the review: by hand."""
     weights = random_weights(TINY)
     words, pairs, convolution, shift, *lstms, output, offset = weights.values()
     rows = [[3, 4, 5], list(range(1, 14)), list(range(2, 26))]
-    chunks = cut_into_chunks(token_ids(rows), TINY)
+    evidence = np.random.default_rng(1).normal(0, 1, (len(token_ids(rows).values), 3)).astype(np.float16)
+    chunks = cut_into_chunks(token_ids(rows), TINY, evidence)
     expected = []
     for review, row in enumerate(rows):
         states = []
-        for chunk, pair in zip(chunks.words[chunks.review == review], chunks.pairs[chunks.review == review], strict=True):
-            regions = (words[chunk] + pairs[pair]).reshape(4, 16)
-            x = np.maximum(regions @ convolution + shift, 0)
+        for chunk, pair, brought in zip(*chunks.inputs(chunks.review == review), strict=True):
+            told = np.concatenate([words[chunk] + pairs[pair], 2.5 * brought], axis=1)
+            seen = np.pad(told, ((1, 1), (0, 0)))  # each step: its own two tokens and one on either side
+            x = np.maximum([np.einsum("td,tdf->f", seen[start : start + 4], convolution) + shift for start in range(0, 8, 2)], 0)
             both = np.concatenate([lstm_by_hand(x, *lstms[:3]), lstm_by_hand(x[::-1], *lstms[3:])[::-1]], axis=1)
             states.append(both)
         read = np.concatenate(states)[: -(-len(row) // TINY.stride)]
         expected.append((np.concatenate([read.max(axis=0), read.mean(axis=0)]) @ output + offset)[0])
-    assert LstmScorer(weights, TINY).logits(token_ids(rows)) == pytest.approx(expected, abs=1e-4)
+    assert LstmScorer(weights, TINY).logits(token_ids(rows), evidence) == pytest.approx(expected, abs=1e-4)
+
+
+def test_evidence_goes_with_its_token() -> None:
+    """Cut into chunks, every token of a review that is read brings its own evidence; padding brings none."""
+    ids = token_ids([[3] * 10, [], [4] * 30])
+    evidence = np.arange(1, 41, dtype=np.float16)[:, None] * np.array([1, 2, 3], np.float16)
+    chunks = cut_into_chunks(ids, TINY, evidence)
+    assert chunks.evidence[:, :, 0].ravel().tolist() == [*range(1, 11), *[0] * 6, *[0] * 8, *range(11, 35)]
+    assert (chunks.evidence[:, :, 2] == 3 * chunks.evidence[:, :, 0]).all()
+    assert not cut_into_chunks(ids, TINY).evidence.any()
 
 
 @pytest.mark.parametrize("settings", [TINY, TINY_TUTORIAL], ids=["default", "tutorial"])
@@ -187,7 +200,10 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
         update={"word_dropout": 0.2, "embedding_dropout": 0.2, "output_dropout": 0.2, "pretrained": True, "epochs": 1}
     )
     train, y = fitted["train"][0].take(np.arange(200)), fitted["train"][1][:200]
-    first, again, other = (fit_lstm(train, y, train, y, settings, seed).weights for seed in (3, 3, 4))
+    vectors = [fit_embeddings(train, TINY.num_words, TINY.embedding_size, seed) for seed in (3, 3, 4)]
+    first, again, other = (
+        fit_lstm(train, y, train, y, settings, seed, vectors=start).weights for seed, start in zip((3, 3, 4), vectors, strict=True)
+    )
     assert all(first[name].tobytes() == again[name].tobytes() for name in first)
     assert any(first[name].tobytes() != other[name].tobytes() for name in first)
 
@@ -195,8 +211,8 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
 def test_a_teacher_softens_the_labels(fitted: dict[str, Any]) -> None:
     """A teacher that is sure of the opposite cancels the labels; what is left is doubt."""
     train, y = fitted["train"]
-    contrary = 20.0 * (1 - 2 * y)
-    model = fit_lstm(train, y, *fitted["validation"], TINY.model_copy(update={"patience": 0}), 0, teacher=contrary)
+    softened = soften(y, 20.0 * (1 - 2 * y), 0.5)
+    model = fit_lstm(train, softened, *fitted["validation"], TINY.model_copy(update={"patience": 0}), 0)
     assert np.abs(LstmScorer(model.weights, TINY).logits(train)).max() < 0.5
 
 
@@ -226,7 +242,9 @@ def test_the_tutorial_refuses_ids_without_a_vector() -> None:
         fit_lstm(ids, np.array([0, 1]), ids, np.array([0, 1], np.int8), TINY_TUTORIAL, 0)
 
 
-def test_lengths_must_divide() -> None:
-    """A chunk that is no whole number of strides is refused."""
+def test_lengths_must_fit() -> None:
+    """A chunk that is no whole number of strides is refused, and a convolution that would skip tokens."""
     with pytest.raises(ValueError, match="must be a multiple"):
         LstmSettings(chunk_length=10, stride=4)
+    with pytest.raises(ValueError, match="tokens between two steps would be skipped"):
+        LstmSettings(kernel_size=3, stride=4)
