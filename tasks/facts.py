@@ -17,7 +17,7 @@ def collect_facts(model: ArtifactRef, evaluation: Evaluation, store: Store) -> R
     records = store.lineage(model)
     trained = records["train"].recipe.settings
     settings: dict[str, Any] = {step: records[step].recipe.settings for step in ("ingest", "clean", "tokenize", "split") if step in records}
-    settings |= {name: trained[name] for name in ("seed", "vocabulary", "model", "linear", "decision")}
+    settings |= {name: trained[name] for name in ("seed", "vocabulary", "model", "linear", "self_training", "decision")}
     settings["evaluate"] = evaluation["settings"]
     ingested = records.get("ingest")
     return ReportFacts(
@@ -54,4 +54,5 @@ def data_facts(records: dict[str, Record]) -> DataFacts | None:
         left_out=divided["left_out"],
         declared_split=divided["declared"],
         length_quantiles=records["tokenize"].facts["length_quantiles"],
+        unlabelled=records["unlabelled"].facts["counts"] if "unlabelled" in records else {},
     )

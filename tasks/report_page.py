@@ -52,6 +52,7 @@ class DataFacts:
         left_out: Training rows left out because they repeat a test or validation row.
         declared_split: Whether the source itself named its test rows.
         length_quantiles: Tokens a review by name of the quantile, such as {"median": 176}.
+        unlabelled: Reviews without labels by what became of them, such as {"kept": 50000, "repeats a held-out review": 3}.
     """
 
     rows_read: int
@@ -65,6 +66,7 @@ class DataFacts:
     left_out: int | None = None
     declared_split: bool = False
     length_quantiles: Mapping[str, int] = field(default_factory=dict)
+    unlabelled: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,11 @@ class ChosenRows:
             if chosen.any():
                 yield batch.filter(pa.array(chosen))
 
+    def by_source(self) -> dict[str, int]:
+        """Return how many of the chosen rows came from each source."""
+        chosen = read_columns(self.path, [SOURCE])[SOURCE].filter(pa.array(self.chosen))
+        return {entry["values"]: entry["counts"] for entry in chosen.value_counts().to_pylist()}
+
     def tokens(self) -> Iterator[pa.ListArray]:
         """Yield their tokens."""
         return (batch[TOKENS] for batch in self.batches([TOKENS]))
@@ -304,14 +309,14 @@ def train_model(
 ) -> None:
     """Fit the model on the training rows, guided by the validation rows, and write the core files of its bundle."""
     path = store.path(rows)
-    trained_on = _trained_on(path, rows, settings)
+    training, validation = (rows_of_side(path, side) for side in ("train", "validation"))
+    more = most_unlabelled(store.path(unlabelled), settings.self_training) if unlabelled else None
+    trained_on = _trained_on(rows, training, more, settings)
     epochs = settings.model.epochs + (settings.self_training.epochs if unlabelled else 0)
+    tell = partial(log_step, "train")
     with row_progress("train", epochs, "epochs") as advance:
         watch = _EpochWatch(epochs, advance)
-        sides = rows_of_side(path, "train"), rows_of_side(path, "validation")
-        more = most_unlabelled(store.path(unlabelled), settings.self_training) if unlabelled else None
-        tell = partial(log_step, "train")
-        fitted = fit_model(*sides, settings, watch, tell, unlabelled_rows=more, model_id=model_id, trained_on=trained_on)
+        fitted = fit_model(training, validation, settings, watch, tell, unlabelled_rows=more, model_id=model_id, trained_on=trained_on)
     fitted = refit_on_all(fitted, settings)
 
     training_facts = {
@@ -323,7 +328,7 @@ def train_model(
         "stack": asdict(fitted.model.stack),
         "decision": asdict(fitted.model.decision),
     }
-    write_core(draft, fitted, profile_of(sides[1], fitted), training_facts)
+    write_core(draft, fitted, profile_of(validation, fitted), training_facts)
     draft.rows = len(fitted.training.sentiment)
 
 
@@ -342,15 +347,14 @@ def read_rows(rows: ChosenRows, vocabulary: Vocabulary) -> TrainingRows:
     return TrainingRows(TokenIds.concatenate(ids), np.concatenate(num_tokens), np.concatenate(sentiment), np.concatenate(text_hash))
 
 
-def _trained_on(path: Path, rows: ArtifactRef, settings: TrainSettings) -> dict[str, Any]:
-    columns = read_columns(path, [SOURCE, SPLIT])
-    sources = columns[SOURCE].filter(pc.equal(columns[SPLIT], "train")).value_counts().to_pylist()
-    by_source = {entry["values"]: entry["counts"] for entry in sources}
+def _trained_on(rows: ArtifactRef, training: ChosenRows, unlabelled: ChosenRows | None, settings: TrainSettings) -> dict[str, Any]:
+    by_source = training.by_source()
     return {
         "preset": settings.preset,
         "seed": settings.seed,
         "sources": by_source,
         "rows": sum(by_source.values()),
+        "unlabelled": unlabelled.by_source() if unlabelled else {},
         "split_sha256": rows.sha256,
         "sample": SAMPLE in by_source,
     }

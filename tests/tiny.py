@@ -73,7 +73,9 @@ def tiny_rows(num_reviews: int = 400) -> list[list[str]]:
     return [*rows, *repeated, *BAD_ROWS]
 
 
-def train(root: Path, *sources: Path | str, force_promote: str | None = None, **changes: Any) -> dict[str, Any]:
+def train(
+    root: Path, *sources: Path | str, unlabelled: Path | None = None, force_promote: str | None = None, **changes: Any
+) -> dict[str, Any]:
     """Run the training flow; `changes` are settings whose dots are written as `__`."""
     from flows.training import training
 
@@ -81,6 +83,7 @@ def train(root: Path, *sources: Path | str, force_promote: str | None = None, **
         sources=[str(source) for source in sources],
         preset="quick",
         overrides=SETTINGS | {name.replace("__", "."): value for name, value in changes.items()},
+        unlabelled_sources=[str(unlabelled)] if unlabelled else None,
         artifacts=str(root),
         force_promote=force_promote,
     )
@@ -108,8 +111,8 @@ def files_of(root: Path) -> Iterator[Path]:
 
 
 def plain(review: str) -> str:
-    """Return the words of a review by the simplest of rules: no tags, no symbols, no case."""
-    return " ".join(re.findall(r"[a-z0-9]+", re.sub("<[^>]*>", " ", review.lower())))
+    """Return the tokens of a review by the simplest of rules: no tags, no case, words and punctuation apart."""
+    return " ".join(re.findall(r'[a-z0-9]+|[!?.,;:()"-]', re.sub("<[^>]*>", " ", review.lower())))
 
 
 def reseal(bundle: Path) -> None:

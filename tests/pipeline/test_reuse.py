@@ -24,7 +24,7 @@ FROM = {step: list(ALL[place:]) for place, step in enumerate(ALL)}
 def explain(root: Path, reviews: Path, **changes: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return state and reasons of every step, as `why` finds them."""
     overrides = tiny.SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
-    found = explain_training([str(reviews)], compose_settings("quick", list(overrides.items())), None, Store(root))
+    found = explain_training([str(reviews)], compose_settings("quick", list(overrides.items())), None, None, Store(root))
     return {entry.step: (entry.state, entry.reasons) for entry in found}
 
 
