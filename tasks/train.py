@@ -88,7 +88,7 @@ def train_artifact(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: 
     def write(draft: Draft) -> None:
         model_id = model_id_of(recipe)
         train_model(rows, unlabelled, settings, model_id, store, draft)
-        draft.write_json(f"models/{model_id}/{bundle.ORIGIN}", describe_origin(recipe, store.lineage(rows)))
+        draft.write_json(f"models/{model_id}/{bundle.ORIGIN}", describe_origin(recipe, store.lineage(unlabelled or rows)))
 
     return store.make(recipe, write)
 
