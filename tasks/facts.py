@@ -52,6 +52,8 @@ def data_facts(records: dict[str, Record]) -> DataFacts | None:
         duplicates=divided["duplicates"],
         duplicates_with_other_label=divided["duplicates_with_other_label"],
         left_out=divided["left_out"],
+        left_out_by_reason=divided["left_out_by_reason"],
+        left_out_rows=divided["left_out_rows"],
         declared_split=divided["declared"],
         length_quantiles=records["tokenize"].facts["length_quantiles"],
         unlabelled=records["unlabelled"].facts["counts"] if "unlabelled" in records else {},

@@ -49,7 +49,9 @@ class DataFacts:
         rows_by_split: Rows by split and class: {"train": {"negative": 1, "positive": 1}, …}.
         duplicates: Rows that repeat an earlier one after normalising.
         duplicates_with_other_label: Those among them whose label differs.
-        left_out: Training rows left out because they repeat a test or validation row.
+        left_out: Rows left out because they repeat a test or validation row, exactly or nearly.
+        left_out_by_reason: The same by reason, such as {"near-duplicate of a test review": 7}.
+        left_out_rows: Those rows, the most similar first: review_id, reason, repeats (the other's id), similarity; a few hundred at most.
         declared_split: Whether the source itself named its test rows.
         length_quantiles: Tokens a review by name of the quantile, such as {"median": 176}.
         unlabelled: Reviews without labels by what became of them, such as {"kept": 50000, "repeats a held-out review": 3}.
@@ -64,6 +66,8 @@ class DataFacts:
     duplicates: int | None = None
     duplicates_with_other_label: int | None = None
     left_out: int | None = None
+    left_out_by_reason: Mapping[str, int] = field(default_factory=dict)
+    left_out_rows: Sequence[Mapping[str, Any]] = ()
     declared_split: bool = False
     length_quantiles: Mapping[str, int] = field(default_factory=dict)
     unlabelled: Mapping[str, int] = field(default_factory=dict)

@@ -1,10 +1,14 @@
 """split: adds `split` (train, validation, test), decided by a hash of the normalised text.
 
 Duplicates never straddle, adding reviews moves no old one, and the same texts are test rows under every preset. A split that the
-source declares is honoured; a training row that repeats a test or validation row is left out, into a file of its own.
+source declares is honoured. A row that repeats one that is held out from it, exactly or nearly, is left out, into a file of its own.
+Near-duplicates are left out rather than moved to the side of their like: a review that joins two of them would move old rows, and
+could make test rows of what a champion was trained on.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +18,19 @@ from prefect import task
 from pydantic import BaseModel, Field
 
 from tasks.errors import DataError
-from tasks.outcome import prefect_state
-from tasks.reviews.text import text_hashes
-from tasks.schemas import DUPLICATE_OF, REVIEW, REVIEW_ID, SENTIMENT, SPLIT, SPLITS, TEXT_HASH
+from tasks.outcome import log_step, prefect_state
+from tasks.reviews.near_duplicates import (
+    NO_ROW,
+    NearDuplicateSettings,
+    ShingleSets,
+    candidate_pairs,
+    jaccard,
+    most_similar,
+    shingle_sets,
+    sketch_texts,
+)
+from tasks.reviews.text import normalise_text, text_hashes
+from tasks.schemas import DUPLICATE_OF, REVIEW, REVIEW_ID, SENTIMENT, SPLIT, SPLITS, TEXT_HASH, kept_names
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import TableWriter, map_in_order, read_batches
 
@@ -29,7 +43,9 @@ _DECLARED_NAMES = {
     "dev": VALIDATION,
     "test": TEST,
 }
-_NAMED_IN_FACTS = 200
+REASON, REPEATS, SIMILARITY = "reason", "repeats", "similarity"  # of a row that was left out
+_NAMED_IN_FACTS = 500
+_REASONS = tuple(f"{kind} of a {side} review" for side in ("test", "validation") for kind in ("duplicate", "near-duplicate"))
 _FOR_VALIDATION = np.uint64(0x5851F42D4C957F2D)  # so that no seed's validation rows are another seed's test rows
 
 
@@ -42,6 +58,10 @@ class SplitSettings(BaseModel, frozen=True, extra="forbid"):
         "hash", description="hash picks them by text; last takes the last rows, as the article does"
     )
     honour_declared: bool = Field(True, description="keep the split that a source declares in its own split column")
+    near_duplicates: NearDuplicateSettings | None = Field(
+        NearDuplicateSettings(),
+        description="leave out of training what nearly repeats a test or validation review; null for exact repetitions only",
+    )
     seed: int = Field(0, ge=0, description="another seed gives another split of the same reviews")
 
 
@@ -51,13 +71,20 @@ class SplitPlan:
 
     Args:
         side: int8, shape (num_rows,): 0 train, 1 validation, 2 test.
-        left_out: bool, shape (num_rows,): a training row whose text stands on another side.
         first_row: int64, shape (num_rows,): the first row with the same normalised text; its own index where it is the first.
+        repeats: int64, shape (num_rows,): the row on another side for which this one is left out; -1 where it is kept.
+        similarity: float64, shape (num_rows,): Jaccard similarity of the two, 1 where they are the same text; 0 where it is kept.
     """
 
     side: np.ndarray
-    left_out: np.ndarray
     first_row: np.ndarray
+    repeats: np.ndarray
+    similarity: np.ndarray
+
+    @property
+    def left_out(self) -> np.ndarray:
+        """Rows that are left out, bool, shape (num_rows,)."""
+        return self.repeats != NO_ROW
 
 
 def plan_split(hashes: np.ndarray, declared: np.ndarray, settings: SplitSettings) -> SplitPlan:
@@ -91,7 +118,49 @@ def plan_split(hashes: np.ndarray, declared: np.ndarray, settings: SplitSettings
             late[last[cut:]] = True
             chosen = late[first_row]  # a repeated text stays with its first copy
         side[training & chosen] = VALIDATION
-    return SplitPlan(side, left_out, first_row)
+    highest = np.flatnonzero((declared == held_out) & (declared != UNDECLARED))
+    _, place = np.unique(group[highest], return_index=True)
+    first_held_out = np.full(len(first), NO_ROW)
+    first_held_out[group[highest[place]]] = highest[place]
+    return SplitPlan(side, first_row, np.where(left_out, first_held_out[group], NO_ROW), left_out.astype(np.float64))
+
+
+def leave_out_near_duplicates(
+    plan: SplitPlan,
+    hashes: np.ndarray,
+    sketches: np.ndarray,
+    read_sets: Callable[[np.ndarray], ShingleSets],
+    settings: NearDuplicateSettings,
+) -> SplitPlan:
+    """Leave out training and validation rows that nearly repeat a test row, and training rows that nearly repeat a validation row.
+
+    Args:
+        plan: What `plan_split` decided.
+        hashes: uint64, shape (num_rows,), of the normalised texts.
+        sketches: uint32, shape (num_rows, num_bands), from `sketch_texts`.
+        read_sets: Returns the shingles of rows given by number, ascending.
+        settings: When two texts count as one.
+    """
+    kept = np.flatnonzero(~plan.left_out)
+    _, first, text = np.unique(hashes[kept], return_index=True, return_inverse=True)
+    rows = kept[first]  # one of each text, since copies share a side
+    pairs = []
+    for held_out in (TEST, VALIDATION):
+        below, above = rows[plan.side[rows] < held_out], rows[plan.side[rows] == held_out]
+        low, high = candidate_pairs(sketches[below], sketches[above])
+        pairs.append((below[low], above[high]))
+    compared = np.unique(np.concatenate([row for pair in pairs for row in pair]))
+    sets = read_sets(compared)
+
+    repeats, similarity = np.full(len(hashes), NO_ROW), np.zeros(len(hashes))
+    for low, high in pairs:
+        present = (repeats[low] == NO_ROW) & (repeats[high] == NO_ROW)  # what was left out for the test holds nothing out itself
+        low, high = low[present], high[present]
+        similar = jaccard(sets, np.searchsorted(compared, low), sets, np.searchsorted(compared, high))
+        found, best = most_similar(low, high, similar, len(hashes), settings.threshold)
+        repeats, similarity = np.maximum(repeats, found), np.maximum(similarity, best)
+    repeats[kept], similarity[kept] = repeats[rows[text]], similarity[rows[text]]
+    return replace(plan, repeats=np.maximum(plan.repeats, repeats), similarity=np.maximum(plan.similarity, similarity))
 
 
 def honours_declared(declared: np.ndarray, settings: SplitSettings) -> bool:
@@ -115,7 +184,7 @@ def split_recipe(tokenized: ArtifactRef, settings: SplitSettings) -> Recipe:
 
 
 def split_artifact(tokenized: ArtifactRef, settings: SplitSettings, store: Store) -> StepResult:
-    """Write the tokenized rows with their side; training rows left out go to `<key>.left_out.parquet`.
+    """Write the tokenized rows with their side; those left out go to `<key>.left_out.parquet`, with the reason.
 
     Raises:
         DataError: A side would be empty or hold one class only.
@@ -124,9 +193,13 @@ def split_artifact(tokenized: ArtifactRef, settings: SplitSettings, store: Store
     path = store.path(tokenized)
 
     def write(draft: Draft) -> None:
-        columns = _read_narrow(path)
+        near = settings.near_duplicates
+        columns = _read_narrow(path, near)
         plan = plan_split(columns.hashes, columns.declared, settings)
-        facts = {**_facts(plan, columns), "declared": honours_declared(columns.declared, settings)}
+        if near is not None and columns.sketches is not None:
+            plan = leave_out_near_duplicates(plan, columns.hashes, columns.sketches, lambda rows: _read_sets(path, rows, near), near)
+        why = _left_out_rows(plan, columns)
+        facts = {**_facts(plan, columns, why), "declared": honours_declared(columns.declared, settings)}
         _check_sides(facts["rows_by_split"])
         with (
             TableWriter(draft.open(f"split/{recipe.key}.parquet")) as kept,
@@ -138,10 +211,13 @@ def split_artifact(tokenized: ArtifactRef, settings: SplitSettings, store: Store
                 start += batch.num_rows
                 batch = _with_side(batch, plan, columns, rows)
                 out = plan.left_out[rows]
-                left_out.write(batch.filter(pa.array(out)))
+                left_out.write(_with_reason(batch.filter(pa.array(out)), why.slice(left_out.rows, int(out.sum()))))
                 kept.write(batch.filter(pa.array(~out)) if out.any() else batch)
         draft.rows = kept.rows
         draft.facts.update(facts)
+        if why.num_rows:
+            counts = (f"{count:,} {reason}" for reason, count in facts["left_out_by_reason"].items())
+            log_step("split", f"{why.num_rows:,} rows left out: {', '.join(counts)}")
 
     return store.make(recipe, write)
 
@@ -152,15 +228,35 @@ class _NarrowColumns:
     declared: np.ndarray
     sentiment: np.ndarray
     ids: pa.StringArray
+    sketches: np.ndarray | None
 
 
-def _read_narrow(path: Any) -> _NarrowColumns:
-    def narrow(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.Array]:
-        return text_hashes(batch[REVIEW]), _declared(batch), batch[SENTIMENT].to_numpy(), batch[REVIEW_ID]
+def _read_narrow(path: Path, near: NearDuplicateSettings | None) -> _NarrowColumns:
+    def narrow(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.Array, np.ndarray | None]:
+        text = normalise_text(batch[REVIEW])
+        sketches = sketch_texts(text, near) if near is not None else None
+        return text_hashes(batch[REVIEW], text), _declared(batch), batch[SENTIMENT].to_numpy(), batch[REVIEW_ID], sketches
 
     parts = list(map_in_order(narrow, read_batches(path)))
-    hashes, declared, sentiment, ids = zip(*parts, strict=True)
-    return _NarrowColumns(np.concatenate(hashes), np.concatenate(declared), np.concatenate(sentiment), pa.concat_arrays(ids))
+    hashes, declared, sentiment, ids, sketches = zip(*parts, strict=True)
+    return _NarrowColumns(
+        np.concatenate(hashes),
+        np.concatenate(declared),
+        np.concatenate(sentiment),
+        pa.concat_arrays(ids),
+        np.concatenate(sketches) if near is not None else None,
+    )
+
+
+def _read_sets(path: Path, rows: np.ndarray, near: NearDuplicateSettings) -> ShingleSets:
+    """Return the shingles of rows given by number, ascending."""
+    parts = []
+    start = 0
+    for batch in read_batches(path, [REVIEW]) if len(rows) else ():
+        low, high = np.searchsorted(rows, (start, start + batch.num_rows))
+        parts.append(shingle_sets(normalise_text(batch[REVIEW].take(pa.array(rows[low:high] - start))), near))
+        start += batch.num_rows
+    return ShingleSets.concatenate(parts)
 
 
 def _declared(batch: pa.RecordBatch) -> np.ndarray:
@@ -184,7 +280,32 @@ def _with_side(batch: pa.RecordBatch, plan: SplitPlan, columns: _NarrowColumns, 
     return pa.RecordBatch.from_arrays([*batch.select(kept).columns, *added.values()], names=[*kept, *added])
 
 
-def _facts(plan: SplitPlan, columns: _NarrowColumns) -> dict[str, Any]:
+def _left_out_rows(plan: SplitPlan, columns: _NarrowColumns) -> pa.Table:
+    """List the rows that are left out: which they are, why, for which row, and how alike the two are."""
+    rows = np.flatnonzero(plan.left_out)
+    others = plan.repeats[rows]
+    near = (columns.hashes[rows] != columns.hashes[others]).astype(np.int8)
+    validation = (plan.side[others] == VALIDATION).astype(np.int8)
+    return pa.table(
+        {
+            REVIEW_ID: columns.ids.take(pa.array(rows)),
+            REASON: pa.array(_REASONS).take(pa.array(2 * validation + near)),
+            REPEATS: columns.ids.take(pa.array(others)),
+            SIMILARITY: plan.similarity[rows],
+        }
+    )
+
+
+def _with_reason(batch: pa.RecordBatch, why: pa.Table) -> pa.Table:
+    """Add reasons to rows that are left out; an input's own columns of such names are renamed."""
+    names = (REASON, REPEATS, SIMILARITY)
+    table = pa.Table.from_batches([batch]).rename_columns(kept_names(batch.schema.names, names))
+    for name in names:
+        table = table.append_column(name, why[name])
+    return table
+
+
+def _facts(plan: SplitPlan, columns: _NarrowColumns, left_out: pa.Table) -> dict[str, Any]:
     repeated = plan.first_row != np.arange(len(plan.first_row))
     other_label = repeated & (columns.sentiment != columns.sentiment[plan.first_row])
     return {
@@ -197,8 +318,9 @@ def _facts(plan: SplitPlan, columns: _NarrowColumns) -> dict[str, Any]:
         },
         "duplicates": int(repeated.sum()),
         "duplicates_with_other_label": int(other_label.sum()),
-        "left_out": int(plan.left_out.sum()),
-        "left_out_ids": columns.ids.filter(pa.array(plan.left_out)).slice(0, _NAMED_IN_FACTS).to_pylist(),
+        "left_out": left_out.num_rows,
+        "left_out_by_reason": {name: count for name in _REASONS if (count := pc.sum(pc.equal(left_out[REASON], name)).as_py())},
+        "left_out_rows": left_out.sort_by([(SIMILARITY, "descending")]).slice(0, _NAMED_IN_FACTS).to_pylist(),
     }
 
 

@@ -58,6 +58,15 @@ def real_reviews() -> Path:
 
 
 @pytest.fixture(scope="session")
+def official_reviews() -> Path:
+    """The same reviews with the split that their authors made, where they are present."""
+    path = SHARED_DATA / "imdb_official.parquet"
+    if not path.is_file():
+        pytest.skip("the official split is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
 def trained(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
     """One tiny training run for all tests; a test that changes its folder asks for `artifacts`."""
     folder = tmp_path_factory.mktemp("trained")

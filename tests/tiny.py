@@ -55,7 +55,7 @@ def write_row(number: int) -> list[str]:
     words = draw.sample(PRAISE if positive else BLAME, 3)
     things = draw.sample(THINGS, 3)
     text = f"Film {number}: " + "<br /><br />".join(f"the {thing} was {word}," for thing, word in zip(things, words, strict=True))
-    text += " and I saw it twice" * draw.randrange(12) + "."
+    text += "".join(f" and again on day {number}{day}" for day in range(draw.randrange(12))) + "."  # no two texts are near-duplicates
     return [f"r{number}", text, "positive" if positive else "negative", draw.choice(["Leeds", 'York, "North"'])]
 
 

@@ -1,8 +1,11 @@
 import numpy as np
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.split import TEST, TRAIN, UNDECLARED, VALIDATION, SplitSettings, plan_split
+from tasks.reviews.near_duplicates import NearDuplicateSettings, jaccard, shingle_sets, sketch_texts
+from tasks.reviews.text import text_hashes
+from tasks.split import TEST, TRAIN, UNDECLARED, VALIDATION, SplitPlan, SplitSettings, leave_out_near_duplicates, plan_split
 
 QUICK = settings(max_examples=150, deadline=None)
 # Few different hashes, so that texts repeat; spread over the whole range, since real ones are.
@@ -95,3 +98,49 @@ def test_last_takes_the_last_training_rows(num_rows: int, seed: int, how: SplitS
     learning = sides[sides != TEST]
     expected = round(len(learning) * how.validation_share)
     assert learning.tolist() == [TRAIN] * (len(learning) - expected) + [VALIDATION] * expected
+
+
+# Texts of few words, so that many are nearly the same.
+TEXTS = st.lists(
+    st.tuples(st.lists(st.sampled_from("abc"), max_size=12).map(" ".join), st.integers(UNDECLARED, TEST)), min_size=1, max_size=40
+)
+NEAR = st.builds(NearDuplicateSettings, threshold=st.sampled_from([0.5, 0.8, 1.0]), shingle_length=st.integers(1, 3))
+
+
+def _plans(rows: list[tuple[str, int]], how: SplitSettings, near: NearDuplicateSettings) -> tuple[np.ndarray, SplitPlan, SplitPlan]:
+    """Return the hashes of texts, the plan by these alone, and the plan that minds near-duplicates."""
+    texts, declared = zip(*rows, strict=True)
+    text = pa.array(texts)
+    hashes = text_hashes(text)
+    plain = plan_split(hashes, np.array(declared, np.int8), how)
+    sets = shingle_sets(text, near)
+    return hashes, plain, leave_out_near_duplicates(plain, hashes, sketch_texts(text, near), sets.take, near)
+
+
+@QUICK
+@given(TEXTS, SETTINGS, NEAR)
+def test_near_duplicates_are_left_out_never_moved(rows: list[tuple[str, int]], how: SplitSettings, near: NearDuplicateSettings) -> None:
+    """Sides stay; what is left out besides is below, and as like as it must be to, a row that is kept; copies share their fate."""
+    hashes, plain, plan = _plans(rows, how, near)
+    assert plan.side.tolist() == plain.side.tolist() and plan.first_row.tolist() == plain.first_row.tolist()
+    assert plan.repeats[plain.left_out].tolist() == plain.repeats[plain.left_out].tolist()
+    added = np.flatnonzero(plan.left_out & ~plain.left_out)
+    others = plan.repeats[added]
+    sets = shingle_sets(pa.array([text for text, _ in rows]), near)
+    similarity = jaccard(sets, added, sets, others)
+    assert np.all(similarity >= near.threshold) and similarity.tolist() == plan.similarity[added].tolist()
+    assert not plan.left_out[others].any() and np.all(plan.side[added] < plan.side[others])
+    fates = {*zip(hashes[~plain.left_out].tolist(), plan.repeats[~plain.left_out].tolist(), strict=True)}
+    assert len(fates) == len(set(hashes[~plain.left_out].tolist()))
+
+
+@QUICK
+@given(TEXTS, SETTINGS, NEAR)
+def test_texts_of_the_same_shingles_never_straddle(rows: list[tuple[str, int]], how: SplitSettings, near: NearDuplicateSettings) -> None:
+    """Rows that are kept on different sides differ in their shingles, whatever the threshold."""
+    _, _, plan = _plans(rows, how, near)
+    sets = shingle_sets(pa.array([text for text, _ in rows]), near)
+    sides: dict[bytes, set[int]] = {}
+    for row in np.flatnonzero(~plan.left_out & (sets.sizes > 0)):
+        sides.setdefault(sets.take(np.array([row])).values.tobytes(), set()).add(int(plan.side[row]))
+    assert all(len(found) == 1 for found in sides.values())

@@ -73,6 +73,11 @@ def example_facts(text: str = "word", **changes: Any) -> ReportFacts:
             duplicates=42,
             duplicates_with_other_label=3,
             left_out=11,
+            left_out_by_reason={"duplicate of a test review": 10, "near-duplicate of a validation review": 1},
+            left_out_rows=[
+                {"review_id": f"out-{n}-{text}", "reason": "duplicate of a test review", "repeats": f"in-{n}-{text}", "similarity": 1.0}
+                for n in range(3)
+            ],
             length_quantiles={"median": 176, "longest": 2512},
         ),
         "history": HISTORY,

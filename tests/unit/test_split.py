@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from tasks.errors import DataError
@@ -29,14 +30,18 @@ def _split(rows: Rows, settings: SplitSettings, store: Store, group: int = 50) -
     """Store rows as tokenized ones, `group` a row group, and split them; return the record, what was kept and what left out."""
     table = pa.Table.from_pylist(rows)
     table = table.set_column(table.column_names.index("sentiment"), "sentiment", table["sentiment"].cast(pa.int8()))
+    return _split_table(table, settings, store, group)
 
+
+def _split_table(table: pa.Table, settings: SplitSettings, store: Store, group: int) -> tuple[Record, pa.Table, pa.Table]:
     def write(draft: Draft) -> None:
         with TableWriter(draft.open("tokenize/rows.parquet")) as writer:
-            for start in range(0, len(rows), group):
+            for start in range(0, table.num_rows, group):
                 writer.write(table.slice(start, group))
         draft.rows = writer.rows
 
-    tokenized: ArtifactRef = store.make(Recipe("tokenize", {"rows": str(rows), "group": str(group)}, {}, {}, {}), write).ref
+    content = str(hash(str(table.to_pydict())))
+    tokenized: ArtifactRef = store.make(Recipe("tokenize", {"rows": content, "group": str(group)}, {}, {}, {}), write).ref
     record = split_artifact(tokenized, settings, store).record
     kept, left_out = (read_columns(store.path(file)) for file in record.files)
     return record, kept, left_out
@@ -131,12 +136,106 @@ def test_a_training_row_that_repeats_a_test_row_is_left_out(store: Store) -> Non
     rows[3]["review"] = "film NUMBER 100"
     rows[40]["review"] = "Film number 110?"
     record, kept, left_out = _split(rows, SplitSettings(validation_share=0.3), store)
-    assert left_out["review_id"].to_pylist() == record.facts["left_out_ids"] == ["r3", "r40"] and record.facts["left_out"] == 2
+    why = [
+        {"review_id": "r3", "reason": "duplicate of a test review", "repeats": "r100", "similarity": 1.0},
+        {"review_id": "r40", "reason": "duplicate of a test review", "repeats": "r110", "similarity": 1.0},
+    ]
+    assert left_out.select(list(why[0])).to_pylist() == record.facts["left_out_rows"] == why
+    assert record.facts["left_out"] == 2 and record.facts["left_out_by_reason"] == {"duplicate of a test review": 2}
     assert kept["review_id"].to_pylist() == [f"r{n}" for n in range(120) if n not in (3, 40)]
-    assert left_out.schema.equals(kept.schema) and left_out["split"].to_pylist() == ["train", "train"]
+    assert left_out.column_names == [*kept.column_names, "reason", "repeats", "similarity"]
+    assert left_out["split"].to_pylist() == ["train", "train"]
     assert kept["split"].to_pylist()[88:] == ["test"] * 30 and record.facts["declared"] is True
     assert {"train", "validation"} == set(kept["split"].to_pylist()[:88])
     assert sum(sum(counts.values()) for counts in record.facts["rows_by_split"].values()) == record.rows == 118
+
+
+def _wordy(number: int, word: str) -> str:
+    """Return a review of 42 words; two of one number differ in one, and share 39 of the 43 pairs of words that either has."""
+    words = [f"w{number}x{n}" for n in range(40)]
+    return " ".join(["Review", str(number), *words[:20], word, *words[21:]]) + "."
+
+
+def _families(count: int = 60) -> Rows:
+    """Return reviews in families of near-duplicates, wherever the hash of each text puts it; one more shouts another's words."""
+    rows = [
+        {"review_id": f"{word}-{number}", "review": _wordy(number, word), "sentiment": number % 2}
+        for word in ("once", "twice", "never")
+        for number in range(count)
+    ]
+    return [*rows, *({**row, "review_id": f"again-{row['review_id']}", "review": row["review"].upper()} for row in rows[::3])]
+
+
+def test_near_duplicates_do_not_straddle(store: Store) -> None:
+    """What nearly repeats a row of a side that ranks higher is left out, copies too, with the reason; no row changes its side."""
+    rows = _families()
+    plain = _split(rows, BY_HASH.model_copy(update={"near_duplicates": None}), store)[1]
+    record, kept, left_out = _split(rows, BY_HASH, store)
+    sides = dict(zip(plain["review_id"].to_pylist(), plain["split"].to_pylist(), strict=True))
+    family = {review_id: review_id.rpartition("-")[2] for review_id in sides}
+    expected: dict[str, str] = {}
+    for held_out, below in (("test", ("train", "validation")), ("validation", ("train",))):
+        families = {family[name] for name, side in sides.items() if side == held_out and name not in expected}
+        hit = [name for name, side in sides.items() if side in below and family[name] in families and name not in expected]
+        expected |= dict.fromkeys(hit, f"near-duplicate of a {held_out} review")
+
+    found = {row["review_id"]: row for row in left_out.to_pylist()}
+    assert {name: row["reason"] for name, row in found.items()} == expected
+    stayed = dict(zip(kept["review_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
+    assert stayed == {name: side for name, side in sides.items() if name not in found}
+    for name, row in found.items():
+        assert family[row["repeats"]] == family[name] and row["repeats"] not in found and row["similarity"] == pytest.approx(39 / 43)
+        assert row["reason"] == f"near-duplicate of a {sides[row['repeats']]} review"
+    counted = record.facts["left_out_by_reason"]
+    assert counted == {reason: list(expected.values()).count(reason) for reason in set(expected.values())}
+    assert len(counted) == 2 and min(counted.values()) >= 5 and any(name.startswith("again") for name in found)
+
+
+def test_near_duplicates_beside_a_declared_split(store: Store) -> None:
+    """Of declared sides too the training row goes; a row that was left out holds nothing out itself."""
+    rows = [{"review_id": f"r{n}", "review": _wordy(n, "once"), "sentiment": n % 2} for n in range(60)]
+    rows = _declare(rows, {"train": range(30), "dev": range(30, 40), "test": range(40, 60)})
+    rows[1]["review"], rows[2]["review"], rows[3]["review"] = _wordy(41, "twice"), _wordy(42, "once"), _wordy(31, "twice")
+    rows[32]["review"], rows[5]["review"] = _wordy(45, "twice"), _wordy(5, "never")
+    record, kept, left_out = _split(rows, BY_HASH, store)
+    assert [(row["review_id"], row["reason"], row["repeats"]) for row in left_out.to_pylist()] == [
+        ("r1", "near-duplicate of a test review", "r41"),
+        ("r2", "duplicate of a test review", "r42"),
+        ("r3", "near-duplicate of a validation review", "r31"),
+        ("r32", "near-duplicate of a test review", "r45"),
+    ]
+    assert [row["review_id"] for row in record.facts["left_out_rows"]] == ["r2", "r1", "r3", "r32"]
+    assert record.rows == kept.num_rows == 56
+
+
+def test_a_row_left_out_keeps_the_columns_of_its_input(store: Store) -> None:
+    """Columns of the input that have the names of the reasons stay, with `input_` before them."""
+    rows = _declare([{**row, "reason": "gift", "repeats": 7} for row in _rows()], {"train": range(90), "test": range(90, 120)})
+    rows[3]["review"] = "film NUMBER 100"
+    _, kept, left_out = _split(rows, SplitSettings(validation_share=0.3), store)
+    (row,) = left_out.to_pylist()
+    assert (row["input_reason"], row["input_repeats"], row["reason"], row["repeats"]) == ("gift", 7, "duplicate of a test review", "r100")
+    assert kept["reason"].to_pylist() == ["gift"] * 119
+
+
+def test_the_official_split_straddles_in_123_texts(official_reviews: Path, store: Store) -> None:
+    """Of IMDB's own split 123 training texts stand in the test too; each is named, and four near-duplicates beside them."""
+    table = read_columns(official_reviews, ["id", "review", "sentiment", "split"]).rename_columns({"id": "review_id"})
+    is_positive = pc.equal(table["sentiment"], "positive").cast(pa.int8())
+    table = table.set_column(table.column_names.index("sentiment"), "sentiment", is_positive)
+    record, kept, left_out = _split_table(table, BY_HASH, store, 4096)
+    assert record.facts["left_out_by_reason"] == {
+        "duplicate of a test review": 123,
+        "near-duplicate of a test review": 1,
+        "near-duplicate of a validation review": 3,
+    }
+    named = [row["review_id"] for row in record.facts["left_out_rows"]]
+    assert sorted(named) == sorted(left_out["review_id"].to_pylist())
+    is_test = pc.equal(kept["split"], "test").to_numpy()
+    tested, learnt = (set(kept["text_hash"].to_numpy()[side].tolist()) for side in (is_test, ~is_test))
+    assert not tested & learnt
+    exact = left_out.filter(pc.equal(left_out["reason"], "duplicate of a test review"))
+    assert set(exact["text_hash"].to_pylist()) <= tested
 
 
 def test_usual_names_of_declared_sides(store: Store) -> None:
