@@ -1,10 +1,9 @@
 import random
-import re
-from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from planted import change_word, plain_jaccard, plain_set, plant
 
 from tasks.reviews.near_duplicates import (
     NO_ROW,
@@ -24,69 +23,27 @@ SETTINGS = NearDuplicateSettings()
 HOSTILE_TEXTS = pa.array(["", "one", "two two two two", "ένα δύο τρία", "the end the end the end the", "x" * 3000 + " y z", "", "a b c d"])
 
 
-def _plain_set(review: str, length: int = SETTINGS.shingle_length) -> set[tuple[str, ...]]:
-    """Return a review's shingles the plain way: tuples of words in a Python set."""
-    words = re.findall(r"[^\W_]+", re.sub("<[a-z/][^<>]{0,60}>", " ", review.lower()))
-    return {tuple(words[n : n + length]) for n in range(max(len(words) - length, 0) + 1)} if words else set()
-
-
-def _plain_jaccard(first: str, second: str) -> float:
-    """Return the Jaccard similarity of two reviews the plain way."""
-    one, other = _plain_set(first), _plain_set(second)
-    return len(one & other) / len(one | other) if one | other else 0.0
-
-
 def _sample(rows: int, seed: int = 7) -> list[str]:
     """Return generated reviews, none of which was repeated on purpose."""
     batches = generate_reviews(SampleSettings(rows=rows, seed=seed, duplicate_share=0))
     return [review for batch in batches for review in batch.columns["review"].to_pylist()]
 
 
-def _change_words(words: list[str], draw: random.Random) -> list[str]:
-    """Return words of which one was replaced, left out, doubled, or given a twin of its own."""
-    place = draw.randrange(len(words))
-    kind = draw.choice(("replace", "drop", "double", "insert"))
-    new = {"replace": ["quixotic"], "drop": [], "double": [words[place]] * 2, "insert": [words[place], f"word{draw.randrange(99)}"]}
-    return words[:place] + new[kind] + words[place + 1 :]
-
-
-def _spoil(review: str, draw: random.Random) -> str:
-    """Return a review that was edited as far as its shingles allow: words, end and beginning, then tags, case and symbols."""
-    words, kind = review.split(" "), draw.choice(("words", "end", "beginning", "both"))
-    while True:
-        changed = words
-        if kind in ("words", "both"):
-            changed = _change_words(changed, draw)
-        if kind == "end" or (kind == "both" and draw.random() < 0.5):
-            changed = changed[:-1]
-        if kind == "beginning":
-            changed = changed[1:]
-        if _plain_jaccard(review, " ".join(changed)) < SETTINGS.threshold:
-            break
-        words = changed
-    text = "<p>" + " ".join(words).replace(", ", " <b>,</b> ").replace(". ", ".<br /><br />")
-    return draw.choice((str, str.upper, str.title))(text) + draw.choice(("", " ...", " !!!", "</p>"))
-
-
-def _plant(originals: list[str]) -> Iterator[str]:
-    draw = random.Random(1)
-    return (_spoil(review, draw) for review in originals)
-
-
 def test_planted_near_duplicates_are_found_and_no_others() -> None:
     """Of 500 edited, truncated and re-tagged reviews at least 95 % are found, each as its original; of 1,500 others none."""
     held_out, others = _sample(2000), _sample(1500, seed=8)
     originals = [review for review in held_out if len(review.split()) > 20][:500]
-    planted = list(_plant(originals))
-    similarity = [_plain_jaccard(*pair) for pair in zip(originals, planted, strict=True)]
+    draw = random.Random(1)
+    planted = [plant(review, draw) for review in originals]
+    similarity = [plain_jaccard(*pair) for pair in zip(originals, planted, strict=True)]
     assert len(planted) == 500 and min(similarity) >= 0.8 and np.median(similarity) < 0.85
-    assert len({len(_plain_set(review)) for review in planted}) > 50 and not set(planted) & set(originals)
+    assert len({len(plain_set(review)) for review in planted}) > 50 and not set(planted) & set(originals)
 
     index = HeldOutReviews.of([pa.array(held_out[:700]), pa.array(held_out[700:])], SETTINGS)
     found = index.repeated_by(pa.array(planted + others))
     assert np.mean([place != NO_ROW and held_out[place] == own for place, own in zip(found[:500], originals, strict=True)]) >= 0.95
     claimed = [(review, held_out[place]) for review, place in zip(planted + others, found, strict=True) if place != NO_ROW]
-    assert min(_plain_jaccard(*pair) for pair in claimed) >= 0.8
+    assert min(plain_jaccard(*pair) for pair in claimed) >= 0.8
     assert np.all(found[500:] == NO_ROW)
 
 
@@ -96,7 +53,7 @@ def test_shingle_sets_are_those_of_plain_python(length: int) -> None:
     how = NearDuplicateSettings(shingle_length=length)
     texts = pa.concat_arrays([HOSTILE_TEXTS, normalise_text(pa.array(_sample(60)))])
     sets = shingle_sets(texts, how)
-    plain = [_plain_set(text, length) for text in texts.to_pylist()]
+    plain = [plain_set(text, length) for text in texts.to_pylist()]
     assert sets.sizes.tolist() == [len(shingles) for shingles in plain]
     rows, others = (place.ravel() for place in np.meshgrid(np.arange(len(texts)), np.arange(len(texts))))
     expected = [len(plain[a] & plain[b]) / (len(plain[a] | plain[b]) or 1) for a, b in zip(rows, others, strict=True)]
@@ -153,7 +110,7 @@ def test_a_crowd_hides_nobody() -> None:
     rows, others = candidate_pairs(sketches, sketches)
     assert 1500 <= len(rows) <= 16 * 20 * 1500
     assert np.all(np.isin(np.arange(1500) * 1501, rows * 1500 + others))
-    copies = [" ".join(_change_words(review.split(), draw)) for review in crowd[:200]]
+    copies = [" ".join(change_word(review.split(), draw)) for review in crowd[:200]]
     found = HeldOutReviews.of([pa.array(crowd)], SETTINGS).repeated_by(pa.array(copies))
     assert np.mean(found == np.arange(200)) >= 0.95
 
