@@ -1,7 +1,9 @@
 """The rows to look at: those a model is surest of and those it cannot decide, by place and id, as lists that can be merged."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -33,14 +35,14 @@ def find_extremes(p_positive: np.ndarray, source: str, source_row: np.ndarray, i
         p_positive: float32, shape (num_rows,); not a number where no score was given.
         source: Of all rows.
         source_row: int64, shape (num_rows,).
-        ids: Any single values, shape (num_rows,), if the input has ids.
+        ids: Any values, shape (num_rows,), if the input has ids.
     """
     scored = np.flatnonzero(~np.isnan(p_positive))
     p_positive, source_row = np.round(p_positive[scored].astype(np.float64), DECIMALS), source_row[scored]
     extremes: Extremes = {}
     for kind in KINDS:
         order = np.lexsort((source_row, _distance(kind, p_positive)))[:MOST_ROWS]
-        names = ids.take(pa.array(scored[order])).cast(pa.string()).to_pylist() if ids is not None else [None] * len(order)
+        names = [None] * len(order) if ids is None else ids.take(pa.array(scored[order])).to_pylist()
         extremes[kind] = [
             [float(p_positive[place]), source, int(source_row[place]), _shown(name)] for place, name in zip(order, names, strict=True)
         ]
@@ -65,5 +67,9 @@ def _distance(kind: str, p_positive: Any) -> Any:
     return {POSITIVE: -p_positive, NEGATIVE: p_positive, UNCERTAIN: abs(p_positive - 0.5)}[kind]
 
 
-def _shown(name: str | None) -> str | None:
+def _shown(value: Any) -> str | None:
+    """Return an id in words, if it is a plain value that cannot be a text."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | UUID):
+        return None
+    name = str(value)
     return name if name and len(name) <= LONGEST_ID and not any(map(str.isspace, name)) else None

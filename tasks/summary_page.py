@@ -92,12 +92,18 @@ class SummaryFacts:
         return {name: sum(file.status.get(name, 0) for file in self.files) for name in names}
 
 
-def render_summary(facts: SummaryFacts) -> str:
-    """Return the summary: one HTML page without script, network or file beside it; light, dark and printable."""
+def render_summary(facts: SummaryFacts, digest: str = "") -> str:
+    """Return the summary: one HTML page without script, network or file beside it; light, dark and printable.
+
+    Args:
+        facts: What is told.
+        digest: Of the facts, to be found in the page again.
+    """
     from markupsafe import Markup
 
     figures = {name: Markup(svg) for name, svg in facts.figures.items()}
-    return render_template("summary.html", facts=facts, figures=figures, figure_notes=FIGURE_NOTES, **_shared_values(facts))
+    values = _shared_values(facts)
+    return render_template("summary.html", facts=facts, figures=figures, figure_notes=FIGURE_NOTES, digest=digest, **values)
 
 
 def render_markdown(facts: SummaryFacts, figures: Mapping[str, bytes]) -> str:

@@ -6,6 +6,7 @@ project's code rebuilds the network. `bundle.json` holds the SHA-256 of every fi
 
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,11 @@ class SentimentModel:
     def model_id(self) -> str:
         """The model's name."""
         return self.settings.model_id
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """The text hashes of the rows it was trained on, see `seen_hashes`; none before it is written."""
+        return seen_hashes(self.folder) if self.folder is not None else np.empty(0, np.uint64)
 
     def tokens(self, reviews: pa.Array) -> pa.Array:
         """Return the tokens of raw reviews, list<string>, shape (num_rows,), by the model's own rules."""

@@ -42,12 +42,14 @@ def days_of(column: pa.Array) -> np.ndarray:
     >>> days_of(pa.array(["2024-01-31T10:00:00Z", "31.1.2024 10:00", "1/2/2024", None])).tolist()
     [datetime.date(2024, 1, 31), datetime.date(2024, 1, 31), None, None]
     """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if _is_time(column.type):
         days = column.to_numpy(zero_copy_only=False).astype("datetime64[D]")
-    elif pa.types.is_nested(column.type) or pa.types.is_boolean(column.type):
-        days = np.full(len(column), "NaT", "datetime64[D]")
-    else:
+    elif _is_written(column.type):
         days = _read_days(pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string()))))
+    else:
+        days = np.full(len(column), "NaT", "datetime64[D]")
     return np.where((days >= _FIRST_DAY) & (days < _LAST_DAY), days, np.datetime64("NaT"))
 
 
@@ -73,6 +75,10 @@ def _days_from(year: pa.Array, month: pa.Array, day: pa.Array) -> np.ndarray:
     start = ((year.cast(pa.int64()).to_numpy() - 1970) * 12 + np.clip(number, 1, 12) - 1).astype("datetime64[M]")
     found = start.astype("datetime64[D]") + (day.cast(pa.int64()).to_numpy() - 1)
     return np.where((number >= 1) & (number <= 12) & (found.astype("datetime64[M]") == start), found, np.datetime64("NaT"))
+
+
+def _is_written(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_integer(kind)
 
 
 def _is_time(kind: pa.DataType) -> bool:

@@ -40,7 +40,9 @@ def test_typed_columns_are_taken_as_they_are() -> None:
     assert days_of(pa.array([there.astimezone(UTC)], pa.timestamp("us", "UTC"))).tolist() == [DAY]
     assert days_of(pa.array([1706659200, None])).tolist() == [DAY, None]
     assert days_of(pa.array([True])).tolist() == [None]
-    assert days_of(pa.array([["2024-01-31"]])).tolist() == [None]
+    assert days_of(pa.array(["2024-01-31", None]).dictionary_encode()).tolist() == [DAY, None]
+    for other in (pa.array([["2024-01-31"]]), pa.array([b"\xff"]), pa.array([1.5]), pa.nulls(1)):
+        assert days_of(other).tolist() == [None]
     assert days_of(pa.array([], pa.string())).tolist() == []
 
 

@@ -47,6 +47,9 @@ def test_an_id_that_may_be_text_is_not_shown() -> None:
     found = list_extremes(find_extremes(np.full(5, 0.9), "a.csv", np.arange(1, 6), ids))
     assert [row.row_id for row in found["positive"]] == [None, None, "x" * LONGEST_ID, None, None]
     assert [row.row_id for row in list_extremes(find_extremes(np.full(2, 0.9), "a.csv", np.arange(1, 3), None))["positive"]] == [None, None]
+    for kinds in ([b"\xff"], [["a"]], [True]):
+        odd = find_extremes(np.full(1, 0.9), "a.csv", np.array([7]), pa.array(kinds))
+        assert list_extremes(odd)["positive"][0].row_id is None
     numbers = list_extremes(find_extremes(np.full(1, 0.9), "a.csv", np.array([7]), pa.array([12])))
     assert numbers["negative"][0].row_id == "12"
 
