@@ -36,10 +36,12 @@ def count_days(days: np.ndarray, predicted: pa.Array) -> PeriodCounts:
         predicted: string, shape (num_rows,); a row without a label is left out.
     """
     kept = ~np.isnat(days) & predicted.is_valid().to_numpy(zero_copy_only=False)
-    pairs = Counter(zip(np.datetime_as_string(days[kept]).tolist(), predicted.filter(pa.array(kept)).to_pylist(), strict=True))
+    labels = predicted.filter(pa.array(kept)).dictionary_encode()
     counts: PeriodCounts = {}
-    for (day, label), rows in sorted(pairs.items()):
-        counts.setdefault(day, {})[label] = rows
+    for place, label in enumerate(labels.dictionary.to_pylist()):
+        found, rows = np.unique(days[kept][labels.indices.to_numpy() == place], return_counts=True)
+        for day, number in zip(np.datetime_as_string(found).tolist(), rows.tolist(), strict=True):
+            counts.setdefault(day, {})[label] = number
     return merge_periods({}, counts)
 
 

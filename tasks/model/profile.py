@@ -43,14 +43,14 @@ def tally_reviews(
     full = num_tokens > 0
     num_tokens, num_unknown = num_tokens[full], num_unknown[full]
     judged = predicted.is_valid().to_numpy(zero_copy_only=False) & full
-    classes = predicted.to_numpy(zero_copy_only=False)[judged]
+    labels = {entry["values"]: entry["counts"] for entry in predicted.filter(pa.array(judged)).value_counts().to_pylist()}
     return {
         "totals": {"reviews": len(num_tokens), "tokens": int(num_tokens.sum()), "unknown_tokens": int(num_unknown.sum())},
         "length": _count_groups(num_tokens, LENGTH_EDGES),
         "unknown_words": _count_groups(num_unknown / num_tokens, UNKNOWN_EDGES),
         "language": {LANGUAGES[place]: rows for place, rows in enumerate(np.bincount(languages[full]).tolist()) if rows},
         "score": _count_groups(y_score[judged], SCORE_EDGES),
-        "predicted": {name: rows for name in CLASSES if (rows := int(np.sum(classes == name)))},
+        "predicted": {name: labels[name] for name in CLASSES if name in labels},
     }
 
 

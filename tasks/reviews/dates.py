@@ -55,15 +55,19 @@ def days_of(column: pa.Array) -> np.ndarray:
 
 def _read_days(text: pa.Array) -> np.ndarray:
     days = np.full(len(text), "NaT", "datetime64[D]")
+    waiting = np.arange(len(text))
     for pattern in _DATES:
-        found = pc.extract_regex(text, pattern)
-        rows = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
-        year, month, day = (pc.struct_field(found, name).take(pa.array(rows)) for name in ("year", "month", "day"))
-        days[rows] = np.where(np.isnat(days[rows]), _days_from(year, month, day), days[rows])
+        found = pc.extract_regex(text.take(pa.array(waiting)), pattern)
+        matched = found.is_valid().to_numpy(zero_copy_only=False)
+        year, month, day = (pc.struct_field(found.filter(pa.array(matched)), name) for name in ("year", "month", "day"))
+        days[waiting[matched]] = _days_from(year, month, day)
+        waiting = waiting[~matched]
     for unit, pattern in _SINCE_1970.items():
-        rows = np.flatnonzero(pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy(zero_copy_only=False))
-        since_1970 = text.take(pa.array(rows)).cast(pa.int64()).to_numpy()
-        days[rows] = since_1970.astype(f"datetime64[{unit}]").astype("datetime64[D]")
+        numbers = text.take(pa.array(waiting))
+        matched = pc.fill_null(pc.match_substring_regex(numbers, pattern), False).to_numpy(zero_copy_only=False)
+        since_1970 = numbers.filter(pa.array(matched)).cast(pa.int64()).to_numpy()
+        days[waiting[matched]] = since_1970.astype(f"datetime64[{unit}]").astype("datetime64[D]")
+        waiting = waiting[~matched]
     return days
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CHARACTERS_READ = 300
+CHARACTERS_READ = 200
 FEWEST_HITS = 2  # a lone "die" or "a" proves nothing
 UNCLEAR = "unclear"
 

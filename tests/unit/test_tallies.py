@@ -23,7 +23,7 @@ def _tally(rows: slice = slice(None), seen: tuple[int, ...] = (), **columns: lis
     batch = Batch(pa.RecordBatch.from_pydict({"text": texts, **columns}), pa.array(range(1, 6))[rows])
     num_tokens, num_unknown = np.array([7, 4, 0, 1, 5]), np.array([0, 4, 0, 1, 0])
     scores = ReviewScores(P_POSITIVE[rows], STATUS[rows], num_tokens[rows], num_unknown[rows])
-    model: Any = SimpleNamespace(seen=text_hashes(pa.array([TEXTS[row] for row in seen])))
+    model: Any = SimpleNamespace(seen=np.sort(text_hashes(pa.array([TEXTS[row] for row in seen], pa.string()))))
     return tally(batch, "a.csv", texts, scores, pa.array(LABELS)[rows], model)
 
 
