@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.extremes import ScoredRow
 from tasks.model.decision import NEGATIVE, POSITIVE, UNCERTAIN
-from tasks.model.drift import FALSE_ALARMS, SEEN_SHARE, SMALLEST_SHIFT, Drift
+from tasks.model.drift import FALSE_ALARMS, SEEN_SHARE, SMALLEST_SHIFT, SMALLEST_SHIFT_OF_WORDS, Drift
 from tasks.periods import Period
 from tasks.rendering import embed_pictures, render_template
 
@@ -144,6 +144,7 @@ def _shared_values(facts: SummaryFacts) -> dict[str, Any]:
         "status_notes": STATUS_NOTES,
         "false_alarms": FALSE_ALARMS,
         "smallest_shift": SMALLEST_SHIFT,
+        "smallest_shift_of_words": SMALLEST_SHIFT_OF_WORDS,
         "latest_periods": LATEST_PERIODS,
         "most_rows": MOST_ROWS_SHOWN,
         "most_files": MOST_FILES_IN_ARTIFACT,

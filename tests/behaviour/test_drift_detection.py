@@ -108,7 +108,7 @@ def test_false_alarms_are_rare(population: Population) -> None:
     assert sum(alarms) <= 10
 
 
-@pytest.mark.parametrize(("sentences", "told_by"), [(GERMAN, "language"), (SUPPORT, "unknown_words")], ids=["German", "support"])
+@pytest.mark.parametrize(("sentences", "told_by"), [(GERMAN, "language"), (SUPPORT, "score")], ids=["German", "support"])
 def test_a_foreign_fifth_is_found(population: Population, sentences: str, told_by: str) -> None:
     """A fifth of another language, or of another matter in the same language and length, among 5,000 rows is found every time."""
     random = np.random.default_rng(4)

@@ -57,8 +57,7 @@ def test_rows_of_the_same_source_have_not_drifted() -> None:
     ("changes", "drifted"),
     [
         ({"german": 0.2}, {"language", "unknown_words", "score", "predicted"}),
-        # of fewer words more often none is unknown
-        ({"length": 60}, {"length", "unknown_words"}),
+        ({"length": 60}, {"length"}),
         ({"unknown": 0.03}, {"unknown_words"}),
         ({"positive": 0.7}, {"score", "predicted"}),
     ],
@@ -68,7 +67,8 @@ def test_what_has_changed_is_named(changes: dict[str, float], drifted: set[str])
     """At 5,000 rows each change is found in the features it concerns, and in no other."""
     found = compare_tallies(REFERENCE, draw_tally(5000, 1, **changes))
     assert {feature.name for feature in found.drifted} == drifted
-    assert set(verdicts(found).values()) == {"drifted", "as in training"}
+    unsaid = {name for name, verdict in verdicts(found).items() if verdict == "as in training"}
+    assert set(FEATURES) - drifted - unsaid <= {"unknown_words"}  # of shorter reviews more have none, which is a slight difference
     assert found.verdict == "drifted"
     shifts = [feature.shift for feature in found.drifted]
     assert shifts == sorted(shifts, reverse=True)
@@ -80,6 +80,13 @@ def test_a_certain_but_small_change_is_no_alarm() -> None:
     assert verdicts(found)["length"] == "slightly different"
     assert found.verdict == "slightly different"
     assert found.drifted == ()
+
+
+def test_new_names_are_no_drift() -> None:
+    """Reviews of other products hold somewhat more unknown words: that is said, and is drift only where it is much."""
+    few, many = (compare_tallies(REFERENCE, draw_tally(5000, 1, unknown=unknown)) for unknown in (0.013, 0.03))
+    assert verdicts(few)["unknown_words"] == few.verdict == "slightly different"
+    assert [feature.name for feature in many.drifted] == ["unknown_words"]
 
 
 def test_few_rows_are_too_few() -> None:
