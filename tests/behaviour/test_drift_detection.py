@@ -89,7 +89,7 @@ def population() -> Population:
     y = (sentiments == "positive").astype(np.int8)
     tokens = tokenize_text(clean_text(reviews[:TRAINED]))
     vocabulary = fit_vocabulary([tokens], VocabularySettings())
-    weights = fit_linear(vocabulary.encode(tokens), y[:TRAINED], SETTINGS, 0)
+    weights = fit_linear(vocabulary.encode(tokens), y[:TRAINED], SETTINGS, 0).weights
     rows = look_at(reviews[TRAINED:], vocabulary, weights)
     decision = fit_decision(y[TRAINED : TRAINED + HELD_OUT], rows.y_score[:HELD_OUT], DecisionSettings())
     reference = rows.tally(np.arange(HELD_OUT), decision)
