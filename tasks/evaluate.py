@@ -14,6 +14,7 @@ from prefect import task
 
 from tasks.facts import collect_facts
 from tasks.model import bundle
+from tasks.model.decision import UNCERTAIN, Decision
 from tasks.model.linear import LinearSettings, fit_linear, linear_logits, refit_linear
 from tasks.model.metrics import LINEAR_BASELINE, MOST_SOURCES, Evaluation, EvaluationSettings, evaluate_models, label_lengths, slice_metrics
 from tasks.model.vocabulary import TokenIds, VocabularySettings, fit_vocabulary
@@ -65,7 +66,7 @@ def evaluate_artifact(model: ArtifactRef, rows: ArtifactRef, settings: Evaluatio
         scores = score_test_rows(sentiment_model, rows, store)
         trained = store.record_of(model).recipe
         linear = scores.parts[bundle.LINEAR] if has_default_linear_part(trained) else linear_baseline(rows, store)
-        evaluation = _evaluate(scores, linear, rows, settings, store)
+        evaluation = _evaluate(scores, linear, sentiment_model.decision, rows, settings, store)
         log_step("evaluate", _headline(evaluation))
         with TableWriter(draft.open(f"evaluate/{recipe.key}/{PREDICTIONS}")) as writer:
             writer.write(_predictions(scores, linear))
@@ -152,7 +153,9 @@ def labels_of(side: str, rows: ArtifactRef, store: Store) -> np.ndarray:
     return np.concatenate([labels.to_numpy() for labels in _columns_of(side, SENTIMENT, rows, store)])
 
 
-def _evaluate(scores: TestScores, linear: np.ndarray, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Evaluation:
+def _evaluate(
+    scores: TestScores, linear: np.ndarray, decision: Decision, rows: ArtifactRef, settings: EvaluationSettings, store: Store
+) -> Evaluation:
     prior = float(np.mean(labels_of("train", rows, store)))
     lengths, order = label_lengths(scores.num_tokens, settings)
     slices = slice_metrics(scores.y_true, scores.y_score, lengths, settings, by="length", order=order)
@@ -165,6 +168,7 @@ def _evaluate(scores: TestScores, linear: np.ndarray, rows: ArtifactRef, setting
         baselines={"majority": np.full(len(scores.y_true), prior), "linear": linear},
         slices=slices,
         settings=settings,
+        certain=pc.not_equal(decision.classes(scores.y_score), UNCERTAIN).to_numpy(zero_copy_only=False),
     )
 
 

@@ -18,6 +18,7 @@ from tasks.schemas import CLASS_NAMES
 MOST_SOURCES = 20  # with more sources than these, none is looked at by itself
 LINEAR_BASELINE = "baseline_linear"  # the baseline's scores, as predictions.parquet names them
 
+_COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)  # shares of the rows, the most certain first
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int8]
 
@@ -99,10 +100,24 @@ class ErrorExample(TypedDict):
     y_score: float
 
 
+class CoverageScores(TypedDict):
+    """The model on the rows it is most certain of: `coverage` is their share of all rows, `error` the share of them it gets wrong."""
+
+    coverage: float
+    rows: int
+    error: float
+
+
 class Evaluation(TypedDict):
-    """The content of metrics.json: the promoted model, its parts alone, and what it has to beat."""
+    """The content of metrics.json: the promoted model, its parts alone, and what it has to beat.
+
+    `coverage` tells how the error falls as the least certain rows are left aside; `decided` is that of the rows outside the model's own
+    uncertain band, None where every row lies inside.
+    """
 
     model: Scores
+    coverage: list[CoverageScores]
+    decided: CoverageScores | None
     parts: dict[str, Scores]
     baselines: dict[str, Scores]
     slices: list[SliceScores]
@@ -118,6 +133,7 @@ def evaluate_models(
     baselines: Mapping[str, ArrayLike],
     slices: Sequence[SliceScores],
     settings: EvaluationSettings,
+    certain: ArrayLike | None = None,
 ) -> Evaluation:
     """Score the model, its parts and its baselines on the same rows and the same resamples.
 
@@ -128,11 +144,16 @@ def evaluate_models(
         baselines: The same of `majority` (the training prior for every row) and `linear`.
         slices: From `slice_metrics`.
         settings: Threshold, bins, resampling.
+        certain: bool, shape (num_rows,): rows outside the model's uncertain band; all of them if not given.
 
     Raises:
         DataError: As `score_predictions`.
     """
+    wrong, order = _by_certainty(y_true, y_score, settings.threshold)
+    chosen = np.ones(len(wrong), bool) if certain is None else np.asarray(certain, bool)
     return {
+        "coverage": [_covered(wrong[order[: round(share * len(wrong))]], len(wrong)) for share in _COVERAGES],
+        "decided": _covered(wrong[chosen], len(wrong)) if chosen.any() else None,
         "model": score_predictions(y_true, y_score, settings),
         "parts": {name: score_predictions(y_true, score, settings) for name, score in parts.items()},
         "baselines": {name: score_predictions(y_true, score, settings) for name, score in baselines.items()},
@@ -181,6 +202,16 @@ def score_predictions(y_true: ArrayLike, y_score: ArrayLike, settings: Evaluatio
         "confusion": table.confusion.tolist(),
         "intervals": {name: percentile_interval(resampled[name], value[name], settings.confidence) for name in INTERVAL_METRICS},
     }
+
+
+def _by_certainty(y_true: ArrayLike, y_score: ArrayLike, threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which rows are misjudged, and the rows' order from the most to the least certain."""
+    truth, score = _checked(y_true, y_score)
+    return (score > threshold) != truth, np.argsort(-np.abs(score - threshold), kind="stable")
+
+
+def _covered(wrong: NDArray[np.bool_], num_rows: int) -> CoverageScores:
+    return {"coverage": wrong.size / num_rows, "rows": wrong.size, "error": float(np.mean(wrong)) if wrong.size else 0.0}
 
 
 def slice_metrics(

@@ -249,3 +249,15 @@ def test_an_evaluation_holds_model_parts_and_baselines_and_survives_json() -> No
     assert found["parts"]["linear"]["roc_auc"] == pytest.approx(1 - found["model"]["roc_auc"])
     assert found["baselines"]["majority"]["accuracy"] == pytest.approx(1 - y_true.mean())
     assert EvaluationSettings.model_validate(found["settings"]) == SETTINGS
+
+
+def test_the_error_falls_as_the_least_certain_rows_are_left_aside() -> None:
+    """At each coverage the error is that of the rows furthest from the threshold; `decided` is that of the rows named certain."""
+    y_true = np.array([1, 0, 1, 0, 1, 0, 1, 0, 1, 0], np.int8)
+    y_score = np.array([0.99, 0.02, 0.97, 0.1, 0.9, 0.2, 0.7, 0.65, 0.45, 0.52])  # the three nearest to 0.5 are wrong
+    found = evaluate_models(y_true, y_score, parts={}, baselines={}, slices=[], settings=SETTINGS, certain=np.abs(y_score - 0.5) > 0.1)
+    assert [(entry["coverage"], entry["rows"], entry["error"]) for entry in found["coverage"]] == [
+        (1.0, 10, 0.3), (1.0, 10, 0.3), (0.9, 9, pytest.approx(2 / 9)), (0.8, 8, 0.125), (0.7, 7, 0.0), (0.5, 5, 0.0),
+    ]  # fmt: skip
+    assert found["decided"] == {"coverage": 0.8, "rows": 8, "error": 0.125}
+    assert evaluate_models(y_true, y_score, parts={}, baselines={}, slices=[], settings=SETTINGS, certain=[False] * 10)["decided"] is None
