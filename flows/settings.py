@@ -56,7 +56,7 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
     def unlabelled(self) -> UnlabelledSettings:
         """What the unlabelled step uses: the rules by which the labelled reviews are read, cleaned and tokenized."""
         read = {name: getattr(self.ingest, name) for name in ("reader", "text_column", "sample")}
-        return UnlabelledSettings(**read, clean=self.clean, tokenize=self.tokenize)
+        return UnlabelledSettings(**read, clean=self.clean, tokenize=self.tokenize, near_duplicates=self.split.near_duplicates)
 
 
 def preset_settings(preset: PresetName) -> TrainingSettings:
