@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from tasks.model.lstm import LstmScorer, LstmSettings
+from tasks.model.self_training import SelfTrainingSettings, learn_lstm_from_teacher, taught_reviews
+from tasks.model.vocabulary import TokenIds
+
+TINY = LstmSettings(
+    num_words=40, sequence_length=16, chunk_length=8, stride=2, kernel_size=4, embedding_size=8, pair_buckets=64, filters=8, units=6,
+    evidence_size=0, pretrained=False, word_dropout=0, embedding_dropout=0, output_dropout=0, batch_size=16,
+)  # fmt: skip
+
+
+def _single_words(words: np.ndarray) -> TokenIds:
+    return TokenIds(words.astype(np.int32), np.arange(len(words) + 1))
+
+
+def test_the_most_certain_reviews_are_taught() -> None:
+    """The share that is asked for is taken from both ends, in order, each with what the teacher said of it."""
+    teacher = np.array([0.1, -3.0, 2.0, -0.2, 4.0])
+    taught = taught_reviews(_single_words(np.arange(10, 15)), teacher, SelfTrainingSettings(certain_share=0.6, weight=0.25))
+    assert taught.ids.values.tolist() == [11, 12, 14]
+    assert taught.logits.tolist() == [-3.0, 2.0, 4.0]
+    assert taught.weight == 0.25
+
+
+def test_a_word_that_only_the_teacher_knows_is_learnt() -> None:
+    """Words 5 and 6 are labelled, 25 and 26 stand in unlabelled reviews only: the fresh LSTM tells all four apart; history is one epoch."""
+    labelled = np.tile([5, 6], 40)
+    unlabelled = np.tile([25, 26], 200)
+    told: list[dict[str, float]] = []
+    fitted = learn_lstm_from_teacher(
+        _single_words(labelled),
+        (labelled == 5).astype(float),
+        _single_words(unlabelled),
+        np.where(unlabelled == 25, 4.0, -4.0),
+        _single_words(labelled[:10]),
+        (labelled[:10] == 5).astype(np.int8),
+        SelfTrainingSettings(epochs=1, learning_rate=2e-2),
+        TINY,
+        seed=0,
+        vectors=None,
+        evidence=None,
+        on_epoch=told.append,
+    )
+    logits = LstmScorer(fitted.weights, TINY).logits(_single_words(np.array([5, 6, 25, 26])))
+    assert (np.sign(logits) == [1, -1, 1, -1]).all()
+    assert [entry["epoch"] for entry in told] == [entry["epoch"] for entry in fitted.history] == [1]
+    earlier = fitted.after(fitted)
+    assert [entry["epoch"] for entry in earlier.history] == [1, 2]
+    assert earlier.best_epoch == 2
+
+
+def test_settings_have_borders() -> None:
+    """No share, no weight and no review at all are refused."""
+    for wrong in ({"certain_share": 0}, {"weight": 0}, {"max_reviews": 0}, {"epochs": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            SelfTrainingSettings(**wrong)
