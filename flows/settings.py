@@ -73,7 +73,7 @@ def preset_settings(preset: PresetName) -> TrainingSettings:
         )
     if preset == "quick":
         return TrainingSettings(preset=preset, model=LstmSettings.quick())
-    return TrainingSettings()
+    return TrainingSettings(split=SplitSettings(validation_share=0.05))
 
 
 def compose_settings(preset: PresetName, overrides: Sequence[tuple[str, Any]]) -> TrainingSettings:
