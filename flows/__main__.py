@@ -115,6 +115,10 @@ def _add_reader_arguments(parser: argparse.ArgumentParser, *, labels: bool) -> N
             metavar="WORD=CLASS",
             help="read WORD as positive, negative or drop, e.g. meh=drop",
         )
+        columns.add_argument("--date-column", metavar="C", help="the column that says when a review was written")
+        columns.add_argument("--since", metavar="DAY", help="use reviews from this day on, e.g. 2026-01-31 (UTC)")
+        columns.add_argument("--until", metavar="DAY", help="use reviews up to this day, the day included")
+        columns.add_argument("--last", metavar="SPAN", help="use the reviews of the last days or weeks before today, e.g. 90d or 12w")
     columns.add_argument("--encoding", metavar="E", help="text encoding, e.g. cp1252 (default: detected)")
     columns.add_argument("--delimiter", metavar="D", help="field delimiter, e.g. ';' (default: detected)")
     columns.add_argument(

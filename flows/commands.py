@@ -294,6 +294,8 @@ def _overrides(options: Namespace) -> dict[str, Any]:
     for name in ("text_column", "id_column", "label_column"):
         if getattr(options, name) is not None:
             found[f"ingest.{name}"] = getattr(options, name)
+    window = {"since": options.since, "until": options.until, "last": options.last, "column": options.date_column}
+    found |= {f"ingest.window.{name}": value for name, value in window.items() if value is not None}
     labels = dict(_parse_label(text) for text in options.label)
     if labels:
         found["ingest.labels.extra"] = labels

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -76,12 +77,13 @@ def preset_settings(preset: PresetName) -> TrainingSettings:
     return TrainingSettings(split=SplitSettings(validation_share=0.05))
 
 
-def compose_settings(preset: PresetName, overrides: Sequence[tuple[str, Any]]) -> TrainingSettings:
-    """Return a preset with single settings changed.
+def compose_settings(preset: PresetName, overrides: Sequence[tuple[str, Any]], today: date | None = None) -> TrainingSettings:
+    """Return a preset with single settings changed; a window such as the last 90 days is settled to the day it begins on.
 
     Args:
         preset: The preset to start from.
         overrides: Pairs of a dotted name and a value, such as ("model.epochs", 8).
+        today: The day that `ingest.window.last` counts back from; today in UTC if not given.
 
     Raises:
         CallerError: A name is unknown or a value is out of range; the message lists what there is.
@@ -96,12 +98,14 @@ def compose_settings(preset: PresetName, overrides: Sequence[tuple[str, Any]]) -
         _entry(group, path[-1], name)
         group[path[-1]] = value
     try:
-        return TrainingSettings.model_validate(plain)
+        settings = TrainingSettings.model_validate(plain)
+        window = settings.ingest.window.resolved(today or datetime.now(UTC).date())
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise CallerError(
             f"A setting does not fit: {problems}. Given: {', '.join(f'{name}={value}' for name, value in overrides)}."
         ) from None
+    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"window": window})})
 
 
 def parse_override(text: str) -> tuple[str, Any]:

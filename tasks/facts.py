@@ -48,6 +48,7 @@ def data_facts(records: dict[str, Record]) -> DataFacts | None:
         sources=read["rows_by_source"],
         refused=read["refused_by_reason"],
         dropped=read["rows_dropped"],
+        outside_window=read["rows_outside_window"],
         rows_by_split=divided["rows_by_split"],
         duplicates=divided["duplicates"],
         duplicates_with_other_label=divided["duplicates_with_other_label"],

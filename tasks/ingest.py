@@ -14,11 +14,12 @@ from pydantic import BaseModel, Field
 from tasks.errors import CallerError, DataError
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.batches import Batch, RefusedRow
-from tasks.reviews.columns import find_id_column, find_label_column, find_text_column, plain_values, text_of
+from tasks.reviews.columns import find_id_column, find_label_column, find_text_column, plain_values, show_name, text_of
 from tasks.reviews.labels import LabelSettings, Scale, detect_scale, holds_numbers, map_labels, show_label
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import Source, resolve_sources
+from tasks.reviews.window import Dated, WindowSettings, sort_by_window
 from tasks.schemas import (
     DUPLICATE_OF,
     INGESTED,
@@ -51,6 +52,7 @@ class IngestSettings(BaseModel, frozen=True, extra="forbid"):
     id_column: str | None = Field(None, description="the column that identifies a review; found by its name if not given")
     label_column: str | None = Field(None, description="the column that holds the sentiment; found by its name if not given")
     labels: LabelSettings = LabelSettings()
+    window: WindowSettings = WindowSettings()
     max_refused_share: float = Field(0.05, ge=0, le=1, description="share of refused rows above which the run stops")
     sample: SampleSettings = SampleSettings()
 
@@ -84,7 +86,7 @@ def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store
                 quarantine.write(_quarantine_batch(refused))
         if ingest_recipe(sources, settings) != recipe:
             raise DataError("A source changed while it was read. Nothing was kept; run again when nobody writes it.")
-        tally.check(settings.max_refused_share)
+        tally.check(settings)
         draft.rows = accepted.rows
         draft.facts.update(tally.facts(), sources=[source.name for source in sources], sample=names_sample(sources))
         draft.facts.update(given=list(names), sample_settings=settings.sample.model_dump(mode="json"))
@@ -107,6 +109,8 @@ class _Tally:
     def __init__(self) -> None:
         self.accepted = 0
         self.dropped = 0
+        self.outside = 0
+        self.days: list[np.datetime64] = []
         self.positive = 0
         self.reasons: Counter[str] = Counter()
         self.by_source: Counter[str] = Counter()
@@ -127,7 +131,14 @@ class _Tally:
         self.positive += pc.sum(batch[SENTIMENT]).as_py() or 0
         self.by_source.update({source["values"]: source["counts"] for source in pc.value_counts(batch[SOURCE]).to_pylist()})
 
-    def check(self, limit: float) -> None:
+    def leave_outside(self, dated: Dated) -> None:
+        outside = dated.day[~dated.inside & ~np.isnat(dated.day)]
+        self.outside += outside.size
+        if outside.size:
+            self.days += [outside.min(), outside.max()]
+
+    def check(self, settings: IngestSettings) -> None:
+        limit = settings.max_refused_share
         read = self.accepted + self.refused
         if self.refused > limit * read:
             shown = "".join(f"\n  {count:,} × {self._place(reason)}" for reason, count in self.reasons.most_common(_REASONS_SHOWN))
@@ -135,6 +146,11 @@ class _Tally:
                 f"{self.refused:,} of {read:,} rows were refused, more than {limit:.0%}:{shown}\n"
                 "Correct the file, map labels with --label WORD=positive|negative|drop, or allow more with "
                 "--set ingest.max_refused_share=0.2."
+            )
+        if not self.accepted and self.outside:
+            raise DataError(
+                f"No labelled reviews lie in the window {settings.window.describe()}: the {self.outside:,} rows outside are dated "
+                f"{min(self.days)} to {max(self.days)}. Widen it with --since, --until or --last, or name another --date-column."
             )
         if not self.accepted:
             raise DataError("No labelled reviews were found. Expected rows with a text and a sentiment.")
@@ -146,9 +162,10 @@ class _Tally:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "rows_read": self.accepted + self.refused + self.dropped,
+            "rows_read": self.accepted + self.refused + self.dropped + self.outside,
             "rows_refused": self.refused,
             "rows_dropped": self.dropped,
+            "rows_outside_window": self.outside,
             "refused_by_reason": dict(self.reasons.most_common(_MOST_NAMED)),
             "rows_by_source": dict(self.by_source.most_common(_MOST_NAMED)),
             "positive": self.positive,
@@ -163,7 +180,7 @@ def _read_labelled(sources: Sequence[Source], settings: IngestSettings, tally: _
         seen: set[Any] = set()
         for batch in source.read(settings.reader):
             seen.update(_distinct_labels(batch, settings))
-            yield _label_batch(batch, source.name, scale, settings, tally)
+            yield _label_batch(_in_window(batch, source.name, settings, tally), source.name, scale, settings, tally)
         with _naming(source.name):
             changed = detect_scale(seen, settings.labels) != scale
         if changed:
@@ -196,6 +213,19 @@ def _distinct_labels(batch: Batch, settings: IngestSettings) -> list[Any]:
     column = find_label_column(batch.columns.schema.names, settings.label_column)
     distinct: list[Any] = pc.unique(plain_values(batch.columns, column)).to_pylist()
     return distinct[:_DISTINCT_LABELS]
+
+
+def _in_window(batch: Batch, source: str, settings: IngestSettings, tally: _Tally) -> Batch:
+    """Return the rows of a batch that lie in the window; those that name no day are refused, those outside only counted."""
+    if settings.window.is_open:
+        return batch
+    with _naming(source):
+        dated = sort_by_window(batch.columns, settings.window)
+    tally.leave_outside(dated)
+    reason = f"no day that can be read in column {show_name(dated.column)!r}"
+    undated = [RefusedRow(source, row, None, reason) for row in batch.source_row.filter(pa.array(np.isnat(dated.day))).to_pylist()]
+    inside = pa.array(dated.inside)
+    return Batch(batch.columns.filter(inside), batch.source_row.filter(inside), (*batch.refused, *undated))
 
 
 def _label_batch(

@@ -53,6 +53,22 @@ def find_id_column(names: Sequence[str], asked: str | None = None) -> str | None
     return _find(names, asked, _ID_NAMES, "id", "--id-column")
 
 
+def named_column(names: Sequence[str], asked: str, option: str) -> str:
+    """Return the column that `asked` names, in any case and without regard to spaces and punctuation if need be.
+
+    Raises:
+        CallerError: There is none, or several; the message lists them and the option.
+    """
+    if asked in names:
+        return asked
+    alike = [name for name in names if plain_name(name) == plain_name(asked)]
+    if len(alike) == 1:
+        return alike[0]
+    close = alike or get_close_matches(asked, names, n=3)
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Name one of them with {option}."
+    raise CallerError(f"{option} {asked!r} is not among the columns {_listed(names)}. {hint}")
+
+
 def text_of(columns: pa.RecordBatch, name: str) -> pa.StringArray:
     """Return a column as text, shape (num_rows,); numbers become their digits, null stays null.
 
@@ -112,7 +128,7 @@ def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], .
 
 def _find(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str | None:
     if asked is not None:
-        return _named(names, asked, option)
+        return named_column(names, asked, option)
     for reading in (plain_name, _last_part):
         for rank in ranks:
             hits = [name for name in names if reading(name) in rank]
@@ -121,17 +137,6 @@ def _find(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...],
             if hits:
                 return hits[0]
     return None
-
-
-def _named(names: Sequence[str], asked: str, option: str) -> str:
-    if asked in names:
-        return asked
-    alike = [name for name in names if plain_name(name) == plain_name(asked)]
-    if len(alike) == 1:
-        return alike[0]
-    close = alike or get_close_matches(asked, names, n=3)
-    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Name one of them with {option}."
-    raise CallerError(f"{option} {asked!r} is not among the columns {_listed(names)}. {hint}")
 
 
 def _last_part(name: str) -> str:

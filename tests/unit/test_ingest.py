@@ -2,6 +2,7 @@ import csv
 import gzip
 import json
 import logging
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tasks.ingest import IngestSettings, ingest_artifact
 from tasks.reviews.labels import LabelSettings
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
+from tasks.reviews.window import WindowSettings
 from tasks.store import Record, Store
 from tasks.tables import read_columns
 
@@ -244,6 +246,31 @@ def test_words_and_bits_agree(store: Store, tmp_path: Path) -> None:
     """0 and 1 among words mean what they always mean, however late they come."""
     path = _csv(tmp_path / "mixed.csv", [(f"Film {n}.", "neg") for n in range(5000)] + [("Late.", "1"), ("Later.", "0")])
     assert _ingest(store, path)[1]["sentiment"].to_pylist() == [0] * 5000 + [1, 0]
+
+
+def test_only_the_window_is_ingested(store: Store, tmp_path: Path) -> None:
+    """Rows outside are counted, not refused, whatever is wrong with them; a row that names no day is refused; the window is in the key."""
+    days = ["2026-01-31", "2026-02-01", "2026-02-02", "some day", "2026-03-01"]
+    rows = [(f"Review {number}", "meh" if day == "2026-03-01" else "positive", day) for number, day in enumerate([*days[1:3] * 20, *days])]
+    path = _csv(tmp_path / "dated.csv", rows, ("review", "sentiment", "date"))
+    window = WindowSettings(since=date(2026, 2, 1), until=date(2026, 2, 2))
+
+    record, accepted, refused = _ingest(store, path, settings=IngestSettings(window=window, max_refused_share=0.1))
+
+    assert set(accepted["date"].to_pylist()) == {"2026-02-01", "2026-02-02"}
+    assert (record.rows, record.facts["rows_outside_window"], record.facts["rows_read"]) == (42, 2, 45)
+    assert [(row["row"], row["reason"]) for row in refused] == [(44, "no day that can be read in column 'date'")]
+    other = IngestSettings(window=WindowSettings(since=date(2026, 2, 2), until=date(2026, 2, 2)))
+    assert _ingest(store, path, settings=other)[0].recipe.key != record.recipe.key
+
+
+def test_an_empty_window_names_the_days_there_are(store: Store, tmp_path: Path) -> None:
+    """Where no row lies in the window, the error says which days the rows are of."""
+    path = _csv(
+        tmp_path / "dated.csv", [("Good", "positive", "2019-05-01"), ("Bad", "negative", "2020-06-30")], ("review", "sentiment", "date")
+    )
+    with pytest.raises(DataError, match=r"in the window since 2026-01-01: the 2 rows outside are dated 2019-05-01 to 2020-06-30\. Widen"):
+        _ingest(store, path, settings=IngestSettings(window=WindowSettings(since=date(2026, 1, 1))))
 
 
 def test_rows_are_written_in_bounded_groups(store: Store, tmp_path: Path) -> None:
