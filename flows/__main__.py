@@ -99,6 +99,7 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="reviews without labels to learn from as well: files, folders, globs, or imdb; feedback that was scored will do",
     )
+    parser.add_argument("--golden-test", metavar="FILE", help="a labelled file kept apart: never trained on, every model evaluated on it")
     _add_reader_arguments(parser, labels=True)
 
 

@@ -35,6 +35,7 @@ def train(options: Namespace) -> Outcome:
             unlabelled_sources=options.unlabelled,
             artifacts=options.artifacts,
             force_promote=options.force_promote,
+            golden_test=options.golden_test,
         )
     )
     _print_training(summary)
@@ -117,7 +118,7 @@ def why(options: Namespace) -> Outcome:
     from flows.settings import compose_settings
 
     settings = compose_settings(options.preset, list(_overrides(options).items()))
-    explanations = explain_training(options.sources, settings, options.unlabelled, None, _store(options))
+    explanations = explain_training(options.sources, settings, options.unlabelled, None, _store(options), options.golden_test)
     say = _printer(options)
     for explanation in explanations:
         say(f"{explanation.step:<9} {explanation.state:<7} {explanation.reasons[0]}")
@@ -269,6 +270,7 @@ def _print_training(summary: dict[str, Any]) -> None:
         f"model     {summary['model_id']} {verdict[summary['status']]} ({summary['reason']})",
         f"test      accuracy {test['accuracy']:.2%}, log loss {test['log_loss']:.4f}, {test['rows']:,} rows; "
         f"linear baseline {linear['accuracy']:.2%}",
+        *([f"golden    accuracy {summary['golden']['accuracy']:.2%}, {summary['golden']['rows']:,} rows"] if "golden" in summary else []),
         *([f"parts     {parts}"] if len(summary["parts"]) > 1 else []),
         *([f"gate      {_count_rules(summary['rules'])}"] if summary["rules"] else []),
         *(["sample    trained on generated reviews: these numbers prove the pipeline, not the model"] if summary["sample"] else []),

@@ -6,12 +6,12 @@ from typing import Any
 from flows.settings import TrainingSettings
 from tasks.clean import clean_recipe
 from tasks.evaluate import evaluate_recipe
-from tasks.ingest import ingest_recipe
+from tasks.ingest import golden_recipe, ingest_recipe
 from tasks.model.registry import champion
 from tasks.promote import promote_recipe
 from tasks.report import report_recipe
-from tasks.reviews.sources import resolve_sources
-from tasks.schemas import STEPS
+from tasks.reviews.sources import Source, resolve_sources
+from tasks.schemas import GOLDEN, STEPS
 from tasks.split import split_recipe
 from tasks.store import ArtifactRef, Recipe, Store
 from tasks.tokenize import tokenize_recipe
@@ -38,7 +38,12 @@ class Explanation:
 
 
 def explain_training(
-    sources: list[str], settings: TrainingSettings, unlabelled_sources: list[str] | None, force_promote: str | None, store: Store
+    sources: list[str],
+    settings: TrainingSettings,
+    unlabelled_sources: list[str] | None,
+    force_promote: str | None,
+    store: Store,
+    golden_test: str | None = None,
 ) -> list[Explanation]:
     """Compare every step of a run with what is in the store, without running any.
 
@@ -46,16 +51,19 @@ def explain_training(
     """
     refs: dict[str, ArtifactRef] = {}
     explanations: list[Explanation] = []
-    for step in [step for step in STEPS if step != "unlabelled" or unlabelled_sources]:
+    wanted = {GOLDEN: bool(golden_test), "unlabelled": bool(unlabelled_sources)}
+    for step in [step for step in (GOLDEN, *STEPS) if wanted.get(step, True)]:
         missing = next((earlier.step for earlier in explanations if earlier.state == "run"), None)
         if missing:
             reasons = [f"its input from {missing} would be made anew; if that comes out the same, only other changes count"]
             if step in _NEEDS_NO_INPUT:
-                recipe = _recipe(step, sources, settings, unlabelled_sources, force_promote, dict.fromkeys(STEPS, _UNKNOWN), store)
+                recipe = _recipe(
+                    step, sources, settings, unlabelled_sources, force_promote, dict.fromkeys(STEPS, _UNKNOWN), store, golden_test
+                )
                 reasons += [change for change in _differences(recipe, store) if not change.startswith("input ")]
             explanations.append(Explanation(step, "run", tuple(reasons)))
             continue
-        recipe = _recipe(step, sources, settings, unlabelled_sources, force_promote, refs, store)
+        recipe = _recipe(step, sources, settings, unlabelled_sources, force_promote, refs, store, golden_test)
         record = store.find(recipe)
         if record:
             refs[step] = record.ref
@@ -73,10 +81,15 @@ def _recipe(
     force_promote: str | None,
     refs: dict[str, ArtifactRef],
     store: Store,
+    golden_test: str | None,
 ) -> Recipe:
+    def resolve(names: list[str]) -> list[Source]:
+        return resolve_sources(names, store.root / "downloads", settings.ingest.sample, settings.ingest.reader)
+
+    if step == GOLDEN:
+        return golden_recipe(resolve([golden_test or ""]), settings.ingest)
     if step == "ingest":
-        found = resolve_sources(sources, store.root / "downloads", settings.ingest.sample, settings.ingest.reader)
-        return ingest_recipe(found, settings.ingest)
+        return ingest_recipe(resolve(sources), settings.ingest, refs.get(GOLDEN))
     if step == "clean":
         return clean_recipe(refs["ingest"], settings.clean)
     if step == "tokenize":
@@ -89,7 +102,7 @@ def _recipe(
     if step == "train":
         return train_recipe(refs["split"], refs.get("unlabelled") if unlabelled_sources else None, settings.train)
     if step == "evaluate":
-        return evaluate_recipe(refs["train"], refs["split"], settings.evaluate, store)
+        return evaluate_recipe(refs["train"], refs["split"], settings.evaluate, store, refs.get(GOLDEN))
     if step == "promote":
         current = champion(store)
         model_id = model_id_of(store.record_of(refs["train"]).recipe)

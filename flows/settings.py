@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from tasks.balance import BalanceSettings
 from tasks.errors import CallerError
 from tasks.ingest import IngestSettings
 from tasks.model.decision import DecisionSettings
@@ -35,6 +36,7 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
     clean: CleanSettings = CleanSettings()
     tokenize: TokenizeSettings = TokenizeSettings()
     split: SplitSettings = SplitSettings()
+    balance: BalanceSettings = BalanceSettings()
     vocabulary: VocabularySettings = VocabularySettings()
     model: LstmSettings = LstmSettings()
     linear: LinearSettings | None = Field(LinearSettings(), description="the n-gram part beside the LSTM; null for the LSTM alone")

@@ -11,9 +11,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.settings import PresetName, TrainingSettings, compose_settings
+from tasks.balance import check_balance
 from tasks.clean import clean
 from tasks.evaluate import evaluate
-from tasks.ingest import ingest
+from tasks.ingest import ingest, read_golden
 from tasks.model.bundle import is_sample
 from tasks.model.registry import Promotion, champion, check_reason, verdict_of
 from tasks.promote import promote
@@ -38,6 +39,7 @@ def training(
     unlabelled_sources: list[str] | None = None,
     artifacts: str = "artifacts",
     force_promote: str | None = None,
+    golden_test: str | None = None,
 ) -> dict[str, Any]:
     """Train a model, evaluate it, promote it if it has earned that, and report.
 
@@ -48,6 +50,7 @@ def training(
         unlabelled_sources: Files, folders and globs of reviews without labels, to learn from as well; feedback that was scored will do.
         artifacts: The folder for intermediates, models and reports.
         force_promote: A reason to make the new model champion whatever the comparison says.
+        golden_test: A labelled file kept apart: never trained on, every model evaluated on it.
 
     Returns:
         The run's summary, as `sentiment train --json` prints it.
@@ -57,15 +60,18 @@ def training(
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     before = champion(store)
 
-    ingested = ingest(sources, settings.ingest, store)
+    golden = read_golden(golden_test, settings.ingest, store) if golden_test else None
+    ingested = ingest(sources, settings.ingest, store, golden)
     cleaned = clean(ingested, settings.clean, store)
     tokenized = tokenize(cleaned, settings.tokenize, store)
     rows = split(tokenized, settings.split, store)
     more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store) if unlabelled_sources else None
+    check_balance(_ref(rows), settings.balance, store)
     model = train(rows, more, settings.train, store)
-    evaluated = evaluate(model, rows, settings.evaluate, store)
+    evaluated = evaluate(model, rows, settings.evaluate, store, golden)
     decided = promote(evaluated, model, rows, settings.promote, force_promote, store)
-    command = command_line(sources, preset, overrides or {}, unlabelled_sources or [], force_promote)
+    told = _with_its_days(overrides or {}, settings)
+    command = command_line(sources, preset, told, unlabelled_sources or [], force_promote, golden_test)
     reported = report(model, evaluated, decided, command, store)
 
     return final_state(summarize(settings, _ref(model), _ref(evaluated), _ref(decided), _ref(reported), before, store))
@@ -108,6 +114,7 @@ def summarize(
         "test": {name: evaluation["model"][name] for name in shown},
         "parts": {name: {"accuracy": part["accuracy"]} for name, part in evaluation["parts"].items()},
         "baselines": {name: {"accuracy": part["accuracy"]} for name, part in evaluation["baselines"].items()},
+        **({"golden": {name: evaluation["golden"]["scores"][name] for name in shown}} if "golden" in evaluation else {}),
         "steps": steps,
         "sample": is_sample(store.path(model).parent),
         "report": str(store.path(reported)),
@@ -115,8 +122,21 @@ def summarize(
     }
 
 
+def _with_its_days(overrides: dict[str, Any], settings: TrainingSettings) -> dict[str, Any]:
+    """Name the day on which a window such as the last 90 days began, so that the command means the same tomorrow."""
+    if "ingest.window.last" not in overrides:
+        return overrides
+    since = {"ingest.window.since": str(settings.ingest.window.since)}
+    return {name: value for name, value in overrides.items() if name != "ingest.window.last"} | since
+
+
 def command_line(
-    sources: list[str], preset: str, overrides: dict[str, Any], unlabelled_sources: list[str], force_promote: str | None
+    sources: list[str],
+    preset: str,
+    overrides: dict[str, Any],
+    unlabelled_sources: list[str],
+    force_promote: str | None,
+    golden_test: str | None = None,
 ) -> str:
     """Return the command that repeats a run; values are JSON, as `--set` reads them."""
     words = ["sentiment", "train", *sources, "--preset", preset]
@@ -124,6 +144,8 @@ def command_line(
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     if unlabelled_sources:
         words += ["--unlabelled", *unlabelled_sources]
+    if golden_test:
+        words += ["--golden-test", golden_test]
     if force_promote:
         words += ["--force-promote", force_promote]
     return shlex.join(words)

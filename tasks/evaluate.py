@@ -16,12 +16,22 @@ from tasks.facts import collect_facts
 from tasks.model import bundle
 from tasks.model.decision import UNCERTAIN, Decision
 from tasks.model.linear import LinearSettings, fit_linear, linear_logits, refit_linear
-from tasks.model.metrics import LINEAR_BASELINE, MOST_SOURCES, Evaluation, EvaluationSettings, evaluate_models, label_lengths, slice_metrics
+from tasks.model.metrics import (
+    LINEAR_BASELINE,
+    MOST_SOURCES,
+    Evaluation,
+    EvaluationSettings,
+    GoldenScores,
+    evaluate_models,
+    label_lengths,
+    score_predictions,
+    slice_metrics,
+)
 from tasks.model.vocabulary import TokenIds, VocabularySettings, fit_vocabulary
 from tasks.model_card import render_model_card
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
-from tasks.schemas import REVIEW, REVIEW_ID, SENTIMENT, SOURCE, SPLIT, TOKENS
+from tasks.schemas import GOLDEN, GOLDEN_PREDICTIONS, REVIEW, REVIEW_ID, SENTIMENT, SOURCE, SPLIT, TOKENS
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store, atomic_file
 from tasks.tables import TableWriter, read_batches
 
@@ -50,15 +60,22 @@ class TestScores:
     parts: dict[str, np.ndarray]
 
 
-def evaluate_recipe(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> Recipe:
+def evaluate_recipe(
+    model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store, golden: ArtifactRef | None = None
+) -> Recipe:
     """Describe what evaluating would make."""
-    inputs = {"train": store.record_of(model).digest, "split": rows.sha256}
+    inputs = {"train": store.record_of(model).digest, "split": rows.sha256} | ({GOLDEN: golden.sha256} if golden else {})
     return Recipe.of("evaluate", __name__, inputs, settings, LIBRARIES)
 
 
-def evaluate_artifact(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> StepResult:
-    """Write `predictions.parquet` and `metrics.json`; then seal the model's bundle, if it is not sealed yet."""
-    recipe = evaluate_recipe(model, rows, settings, store)
+def evaluate_artifact(
+    model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store, golden: ArtifactRef | None = None
+) -> StepResult:
+    """Write `predictions.parquet` and `metrics.json`; then seal the model's bundle, if it is not sealed yet.
+
+    With a golden test set, its reviews are scored as `score` would, into `golden.parquet`.
+    """
+    recipe = evaluate_recipe(model, rows, settings, store, golden)
 
     def write(draft: Draft) -> None:
         folder = store.path(model).parent
@@ -70,6 +87,12 @@ def evaluate_artifact(model: ArtifactRef, rows: ArtifactRef, settings: Evaluatio
         log_step("evaluate", _headline(evaluation))
         with TableWriter(draft.open(f"evaluate/{recipe.key}/{PREDICTIONS}")) as writer:
             writer.write(_predictions(scores, linear))
+        if golden:
+            predicted = score_golden(sentiment_model, golden, store)
+            with TableWriter(draft.open(f"evaluate/{recipe.key}/{GOLDEN_PREDICTIONS}")) as writer:
+                writer.write(predicted)
+            evaluation["golden"] = _golden_scores(predicted, golden, settings)
+            log_step("evaluate", f"golden test set: accuracy {evaluation['golden']['scores']['accuracy']:.2%}, {golden.rows:,} rows")
         draft.write_json(f"evaluate/{recipe.key}/{METRICS}", evaluation)
         draft.rows = len(scores.y_true)
         draft.facts["evaluation"] = evaluation
@@ -105,6 +128,21 @@ def score_test_rows(model: bundle.SentimentModel, rows: ArtifactRef, store: Stor
         y_score=np.concatenate([part.y_score for part in parts]),
         parts={name: np.concatenate([part.parts[name] for part in parts]) for name in parts[0].parts},
     )
+
+
+def score_golden(model: bundle.SentimentModel, golden: ArtifactRef, store: Store) -> pa.Table:
+    """Score the golden test set from its reviews, as scoring does: review_id, y_true, y_score."""
+    batches = read_batches(store.path(golden), [REVIEW_ID, SENTIMENT, REVIEW])
+    parts = [
+        pa.table({REVIEW_ID: batch[REVIEW_ID], "y_true": batch[SENTIMENT], "y_score": model.score_reviews(batch[REVIEW]).p_positive})
+        for batch in batches
+    ]
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _golden_scores(predicted: pa.Table, golden: ArtifactRef, settings: EvaluationSettings) -> GoldenScores:
+    scores = score_predictions(predicted["y_true"].to_numpy(), predicted["y_score"].to_numpy(), settings)
+    return {"sha256": golden.sha256, "scores": scores}
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -219,6 +257,8 @@ def seal_bundle(model: ArtifactRef, evaluation: Evaluation, store: Store) -> Non
 
 
 @task(task_run_name="evaluate")
-def evaluate(model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store) -> ArtifactRef:
-    """Evaluate the model on the test rows."""
-    return prefect_state(evaluate_artifact(model, rows, settings, store))
+def evaluate(
+    model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store, golden: ArtifactRef | None = None
+) -> ArtifactRef:
+    """Evaluate the model on the test rows, and on the golden test set where there is one."""
+    return prefect_state(evaluate_artifact(model, rows, settings, store, golden))

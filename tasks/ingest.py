@@ -1,7 +1,7 @@
 """ingest: reads every source into one Parquet of labelled reviews; what it refuses stands in `<key>.quarantine.parquet`."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,9 +19,11 @@ from tasks.reviews.labels import LabelSettings, Scale, detect_scale, holds_numbe
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import Source, resolve_sources
+from tasks.reviews.text import text_hashes
 from tasks.reviews.window import Dated, WindowSettings, sort_by_window
 from tasks.schemas import (
     DUPLICATE_OF,
+    GOLDEN,
     INGESTED,
     REVIEW,
     REVIEW_ID,
@@ -35,7 +37,7 @@ from tasks.schemas import (
     kept_names,
 )
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
-from tasks.tables import TableWriter
+from tasks.tables import TableWriter, read_batches
 
 _RESERVED = {*INGESTED, TEXT, TOKENS, DUPLICATE_OF, TEXT_HASH}
 _QUARANTINE = pa.schema([(SOURCE, pa.string()), ("row", pa.int64()), ("line", pa.int64()), ("reason", pa.string())])
@@ -57,45 +59,94 @@ class IngestSettings(BaseModel, frozen=True, extra="forbid"):
     sample: SampleSettings = SampleSettings()
 
 
-def ingest_recipe(sources: Sequence[Source], settings: IngestSettings) -> Recipe:
+def ingest_recipe(sources: Sequence[Source], settings: IngestSettings, golden: ArtifactRef | None = None) -> Recipe:
     """Describe what ingesting would make."""
+    return _recipe("ingest", sources, settings, {GOLDEN: golden.sha256} if golden else {})
+
+
+def golden_recipe(sources: Sequence[Source], settings: IngestSettings) -> Recipe:
+    """Describe what reading the golden test set would make."""
+    return _recipe(GOLDEN, sources, _for_golden(settings), {})
+
+
+def _recipe(step: str, sources: Sequence[Source], settings: IngestSettings, apart: dict[str, str]) -> Recipe:
     inputs = {f"{position}:{source.name}": source.digest() for position, source in enumerate(sources)}
     plain = settings.model_dump(mode="json", exclude={"sample"})  # the sample's settings count as its digest
-    return Recipe.of("ingest", __name__, inputs, plain, ("pyarrow", "numpy"))
+    return Recipe.of(step, __name__, inputs | apart, plain, ("pyarrow", "numpy"))
 
 
-def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store) -> StepResult:
+def _for_golden(settings: IngestSettings) -> IngestSettings:
+    """Return the settings that the golden test set is read by: all of it, whenever written, and not a row refused."""
+    return settings.model_copy(update={"window": WindowSettings(), "max_refused_share": 0.0})
+
+
+def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store, golden: ArtifactRef | None = None) -> StepResult:
     """Write every accepted row of the named sources, and every refused one to quarantine.
+
+    Args:
+        names: The sources.
+        settings: How they are read.
+        store: The artifacts folder.
+        golden: The golden test set, whose texts are left out: they take no part in training, nor in its test.
 
     Raises:
         CallerError: A source or a column cannot be found.
         DataError: More rows are refused than `max_refused_share` allows, or none is left.
     """
     sources = resolve_sources(names, store.root / "downloads", settings.sample, settings.reader)
-    recipe = ingest_recipe(sources, settings)
+    apart = _text_hashes(golden, store) if golden else None
+    result = _read_into_store(lambda: ingest_recipe(sources, settings, golden), names, sources, settings, apart, store)
+    facts, quarantine = result.record.facts, result.record.files[1].path
+    if facts["rows_refused"]:
+        log_step("ingest", f"{facts['rows_refused']:,} of {facts['rows_read']:,} rows refused, with place and reason in {quarantine}")
+    if facts["rows_in_golden"]:
+        log_step("ingest", f"{facts['rows_in_golden']:,} rows stand in the golden test set and are left out")
+    return result
+
+
+def golden_artifact(name: str, settings: IngestSettings, store: Store) -> StepResult:
+    """Write the rows of the golden test set, a labelled set that no model is ever trained on.
+
+    Raises:
+        CallerError: It cannot be found, or one of its columns.
+        DataError: A row of it has to be refused: a set that is to be compared with for years has to be whole.
+    """
+    sources = resolve_sources([name], store.root / "downloads", settings.sample, settings.reader)
+    return _read_into_store(lambda: golden_recipe(sources, settings), [name], sources, _for_golden(settings), None, store)
+
+
+def _read_into_store(
+    describe: Callable[[], Recipe],
+    names: Sequence[str],
+    sources: Sequence[Source],
+    settings: IngestSettings,
+    apart: np.ndarray | None,
+    store: Store,
+) -> StepResult:
+    recipe = describe()
 
     def write(draft: Draft) -> None:
         tally = _Tally()
         with (
-            TableWriter(draft.open(f"ingest/{recipe.key}.parquet")) as accepted,
-            TableWriter(draft.open(f"ingest/{recipe.key}.quarantine.parquet"), _QUARANTINE) as quarantine,
+            TableWriter(draft.open(f"{recipe.step}/{recipe.key}.parquet")) as accepted,
+            TableWriter(draft.open(f"{recipe.step}/{recipe.key}.quarantine.parquet"), _QUARANTINE) as quarantine,
         ):
             schema = _common_schema(sources, settings)
             for batch, refused in _read_labelled(sources, settings, tally):
-                accepted.write(_conform(batch, schema))
+                accepted.write(_conform(tally.keep(batch, apart), schema))
                 quarantine.write(_quarantine_batch(refused))
-        if ingest_recipe(sources, settings) != recipe:
+        if describe() != recipe:
             raise DataError("A source changed while it was read. Nothing was kept; run again when nobody writes it.")
         tally.check(settings)
         draft.rows = accepted.rows
         draft.facts.update(tally.facts(), sources=[source.name for source in sources], sample=names_sample(sources))
         draft.facts.update(given=list(names), sample_settings=settings.sample.model_dump(mode="json"))
 
-    result = store.make(recipe, write)
-    facts, quarantine = result.record.facts, result.record.files[1].path
-    if facts["rows_refused"]:
-        log_step("ingest", f"{facts['rows_refused']:,} of {facts['rows_read']:,} rows refused, with place and reason in {quarantine}")
-    return result
+    return store.make(recipe, write)
+
+
+def _text_hashes(golden: ArtifactRef, store: Store) -> np.ndarray:
+    return np.concatenate([text_hashes(batch[REVIEW]) for batch in read_batches(store.path(golden), [REVIEW])])
 
 
 def names_sample(sources: Sequence[Source]) -> bool:
@@ -110,6 +161,7 @@ class _Tally:
         self.accepted = 0
         self.dropped = 0
         self.outside = 0
+        self.in_golden = 0
         self.days: list[np.datetime64] = []
         self.positive = 0
         self.reasons: Counter[str] = Counter()
@@ -125,11 +177,15 @@ class _Tally:
             self.reasons[row.reason] += 1
             self.first.setdefault(row.reason, row)
 
-    def accept(self, batch: pa.RecordBatch, dropped: int) -> None:
+    def keep(self, batch: pa.RecordBatch, apart: np.ndarray | None) -> pa.RecordBatch:
+        if apart is not None:
+            known = np.isin(text_hashes(batch[REVIEW]), apart)
+            self.in_golden += int(known.sum())
+            batch = batch.filter(pa.array(~known))
         self.accepted += batch.num_rows
-        self.dropped += dropped
         self.positive += pc.sum(batch[SENTIMENT]).as_py() or 0
         self.by_source.update({source["values"]: source["counts"] for source in pc.value_counts(batch[SOURCE]).to_pylist()})
+        return batch
 
     def leave_outside(self, dated: Dated) -> None:
         outside = dated.day[~dated.inside & ~np.isnat(dated.day)]
@@ -162,10 +218,11 @@ class _Tally:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "rows_read": self.accepted + self.refused + self.dropped + self.outside,
+            "rows_read": self.accepted + self.refused + self.dropped + self.outside + self.in_golden,
             "rows_refused": self.refused,
             "rows_dropped": self.dropped,
             "rows_outside_window": self.outside,
+            "rows_in_golden": self.in_golden,
             "refused_by_reason": dict(self.reasons.most_common(_MOST_NAMED)),
             "rows_by_source": dict(self.by_source.most_common(_MOST_NAMED)),
             "positive": self.positive,
@@ -264,7 +321,7 @@ def _label_batch(
     rest = [name for name in names if name not in (text_column, label_column, id_column)]
     other = dict(zip(kept_names(rest, _RESERVED), columns.select(rest).columns, strict=True))
     accepted = pa.RecordBatch.from_arrays([*own.values(), *other.values()], names=[*own, *other]).filter(pa.array(~bad & ~dropped))
-    tally.accept(accepted, int(dropped.sum()))
+    tally.dropped += int(dropped.sum())
     tally.refuse(refused)
     return accepted, refused
 
@@ -297,7 +354,13 @@ def _quarantine_batch(refused: Sequence[RefusedRow]) -> pa.RecordBatch:
     )
 
 
+@task(task_run_name="golden")
+def read_golden(name: str, settings: IngestSettings, store: Store) -> ArtifactRef:
+    """Read the golden test set."""
+    return prefect_state(golden_artifact(name, settings, store))
+
+
 @task(task_run_name="ingest")
-def ingest(names: list[str], settings: IngestSettings, store: Store) -> ArtifactRef:
+def ingest(names: list[str], settings: IngestSettings, store: Store, golden: ArtifactRef | None = None) -> ArtifactRef:
     """Read the sources."""
-    return prefect_state(ingest_artifact(names, settings, store))
+    return prefect_state(ingest_artifact(names, settings, store, golden))

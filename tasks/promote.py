@@ -1,5 +1,6 @@
 """promote: decides whether the new model becomes the champion, and says why. A refused model is kept; the champion stays."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -28,7 +29,8 @@ from tasks.model.registry import (
     was_undone,
 )
 from tasks.outcome import log_step, prefect_state
-from tasks.schemas import REVIEW, SOURCE, SPLIT, TEXT_HASH
+from tasks.reviews.text import text_hashes
+from tasks.schemas import GOLDEN, GOLDEN_PREDICTIONS, REVIEW, SOURCE, SPLIT, TEXT_HASH
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_batches, read_columns
 
@@ -144,7 +146,9 @@ def promote_recipe(
 
     def against(other: str | None) -> Recipe:
         facts = {"model": model_id, "champion": other, "force_reason": force_reason, **settings.model_dump(mode="json")}
-        return Recipe.of("promote", __name__, {"evaluate": evaluated.sha256}, facts, LIBRARIES)
+        golden = store.record_of(evaluated).recipe.inputs.get(GOLDEN)
+        inputs = {"evaluate": evaluated.sha256} | ({GOLDEN: golden} if golden else {})
+        return Recipe.of("promote", __name__, inputs, facts, LIBRARIES)
 
     if champion_id == model_id:
         for record in store.records("promote"):
@@ -214,6 +218,7 @@ def _ask_rules(case: Case, fresh: FreshProcess | None) -> Findings:
         found.rulings.append(not_applied("slices", _OF_SAMPLE))
     else:
         found.rulings.append(gate.hold_slices(scored, challenge, case.settings.gate, case.settings.evaluate))
+    found.rulings += _golden_rule(old if challenge else None, case, sample)
     found.rulings.append(_reproduced(fresh))
     speed = not_applied("speed", why) if challenge is None or old is None else _measure_speed(old, case)
     return Findings([*found.rulings, speed], found.comparison, found.rows_seen, found.since_better)
@@ -270,6 +275,27 @@ def _challenge(old: bundle.SentimentModel, case: Case) -> Challenge:
         scores.append(old.score_reviews(batch[REVIEW]).p_positive)
         unseen.append(~np.isin(batch[TEXT_HASH].to_numpy(), seen))
     return Challenge(old.model_id, np.concatenate(scores), np.concatenate(unseen))
+
+
+def _golden_rule(old: bundle.SentimentModel | None, case: Case, sample: bool) -> list[Ruling]:
+    """Ask about the golden test set, where the run has one."""
+    golden = case.store.lineage(case.evaluated).get(GOLDEN)
+    if golden is None:
+        return []
+    if sample:
+        return [not_applied("golden test set", _OF_SAMPLE)]
+    (place,) = (file for file in case.store.record_of(case.evaluated).files if Path(file.path).name == GOLDEN_PREDICTIONS)
+    table = read_columns(case.store.path(place))
+    scored = Scored(table["y_true"].to_numpy(), table["y_score"].to_numpy())
+    if old is None:
+        return [gate.hold_golden(scored, None, case.settings.gate, case.settings.evaluate, same_set=None)]
+    folder = models_folder(case.store) / old.model_id
+    reviews = pa.concat_arrays([batch[REVIEW] for batch in read_batches(case.store.path(golden.ref), [REVIEW])])
+    unseen = ~np.isin(text_hashes(reviews), bundle.seen_hashes(folder))
+    challenge = Challenge(old.model_id, old.score_reviews(reviews).p_positive, unseen)
+    evaluated_on = json.loads((folder / bundle.METRICS).read_text(encoding="utf-8")).get(GOLDEN)
+    same = None if evaluated_on is None else evaluated_on["sha256"] == golden.ref.sha256
+    return [gate.hold_golden(scored, challenge, case.settings.gate, case.settings.evaluate, same_set=same)]
 
 
 def _compare(found: Findings, scored: Scored, challenge: Challenge, case: Case) -> None:

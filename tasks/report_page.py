@@ -47,6 +47,7 @@ class DataFacts:
         refused: Refused rows by reason.
         dropped: Rows left aside knowingly, such as middling stars or `--label meh=drop`.
         outside_window: Rows before or after the days that were asked for.
+        in_golden: Rows left out because they stand in the golden test set.
         rows_by_split: Rows by split and class: {"train": {"negative": 1, "positive": 1}, …}.
         duplicates: Rows that repeat an earlier one after normalising.
         duplicates_with_other_label: Those among them whose label differs.
@@ -64,6 +65,7 @@ class DataFacts:
     refused: Mapping[str, int] = field(default_factory=dict)
     dropped: int = 0
     outside_window: int = 0
+    in_golden: int = 0
     rows_by_split: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     duplicates: int | None = None
     duplicates_with_other_label: int | None = None

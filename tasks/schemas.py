@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 REVIEW_ID, REVIEW, SENTIMENT, SOURCE, SOURCE_ROW = "review_id", "review", "sentiment", "source", "source_row"
 TEXT, TOKENS, SPLIT, DUPLICATE_OF, TEXT_HASH = "text", "tokens", "split", "duplicate_of", "text_hash"
 
+GOLDEN = "golden"  # the step that reads the golden test set, where there is one
+GOLDEN_PREDICTIONS = "golden.parquet"  # among what evaluate writes
 SAMPLE = "sample"  # the source that is generated here
 
 INGESTED = (REVIEW_ID, REVIEW, SENTIMENT, SOURCE, SOURCE_ROW)

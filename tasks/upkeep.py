@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.errors import PipelineError
 from tasks.model.bundle import check_bundle
 from tasks.model.registry import list_models, models_folder
-from tasks.schemas import STEPS
+from tasks.schemas import GOLDEN, STEPS
 from tasks.store import Record, Store
 
 _DAY_SECONDS = 86_400
@@ -63,7 +63,7 @@ def find_garbage(store: Store) -> list[Finding]:
                 keep.update(file.path for file in kept.files)
                 keep.add(f"{kept.recipe.step}/{kept.recipe.key}.json")
     garbage = []
-    for step in STEPS:
+    for step in (GOLDEN, *STEPS):
         for path in sorted((store.root / step).rglob("*")):
             name = path.relative_to(store.root).as_posix()
             if path.is_file() and name not in keep:
@@ -101,7 +101,7 @@ def _is_being_written(path: Path) -> bool:
 
 
 def _all_records(store: Store) -> list[Record]:
-    return [record for step in STEPS for record in store.records(step)]
+    return [record for step in (GOLDEN, *STEPS) for record in store.records(step)]
 
 
 def _latest(step: str, records: list[Record]) -> Record:

@@ -74,7 +74,12 @@ def tiny_rows(num_reviews: int = 400) -> list[list[str]]:
 
 
 def train(
-    root: Path, *sources: Path | str, unlabelled: Path | None = None, force_promote: str | None = None, **changes: Any
+    root: Path,
+    *sources: Path | str,
+    unlabelled: Path | None = None,
+    force_promote: str | None = None,
+    golden_test: Path | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Run the training flow; `changes` are settings whose dots are written as `__`."""
     from flows.training import training
@@ -86,6 +91,7 @@ def train(
         unlabelled_sources=[str(unlabelled)] if unlabelled else None,
         artifacts=str(root),
         force_promote=force_promote,
+        golden_test=str(golden_test) if golden_test else None,
     )
 
 

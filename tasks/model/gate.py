@@ -150,6 +150,37 @@ def rank_sample(champion_id: str, sample: bool) -> Ruling:
     return Ruling(SAMPLE_RULE, "passed", f"the champion {champion_id} was trained on the generated sample, this model was not")
 
 
+def hold_golden(
+    scored: Scored, challenge: Challenge | None, gate: GateSettings, settings: EvaluationSettings, *, same_set: bool | None
+) -> Ruling:
+    """Ask that a model reach the accuracy floor on the golden test set, and not be surely worse there than the champion.
+
+    A golden set is small, so it cannot show that a model is not worse; what it can show is that it is.
+
+    Args:
+        scored: The golden reviews and the model's scores.
+        challenge: The champion's, if there is one to compare with.
+        gate: The floor.
+        settings: Threshold, resampling.
+        same_set: Whether the champion was evaluated on the very same set when it was made; None where that is not known.
+    """
+    rows = len(scored.y_true)
+    accuracy = float(np.mean((scored.y_score > settings.threshold) == scored.y_true))
+    words = f"{accuracy:.2%} of {rows:,} golden reviews, floor {gate.min_accuracy:.2%}"
+    numbers: dict[str, float | int | None] = {"accuracy": accuracy, "rows": rows}
+    passes = accuracy >= gate.min_accuracy
+    if challenge and challenge.unseen.any():
+        fair = challenge.unseen
+        found = paired_bootstrap(scored.y_true[fair], scored.y_score[fair], challenge.y_score[fair], settings)
+        worse = found["difference"] < 0 and found["p_value"] < 1 - settings.confidence
+        passes = passes and not worse
+        words += f"; {_points(found, settings)} against the champion {challenge.champion_id}{', surely worse' if worse else ''}"
+        numbers |= _numbers(found)
+    if same_set is False:
+        words += "; the set is not the one that the champion was evaluated on when it was made"
+    return Ruling("golden test set", _verdict(passes), words, numbers)
+
+
 def not_slide(found: PairedDifference, since_better: float, gate: GateSettings) -> Ruling:
     """Ask that promotions that were not improvements do not add up to a loss beyond the margin, each of them within it.
 

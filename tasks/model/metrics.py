@@ -5,7 +5,7 @@ Every number is JSON-ready: a value that is undefined (a ranking score with one 
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,6 +108,13 @@ class CoverageScores(TypedDict):
     error: float
 
 
+class GoldenScores(TypedDict):
+    """The model on the golden test set, which `sha256` names."""
+
+    sha256: str
+    scores: Scores
+
+
 class Evaluation(TypedDict):
     """The content of metrics.json: the promoted model, its parts alone, and what it has to beat.
 
@@ -123,6 +130,7 @@ class Evaluation(TypedDict):
     slices: list[SliceScores]
     classification_report: str
     settings: dict[str, Any]
+    golden: NotRequired[GoldenScores]
 
 
 def evaluate_models(
