@@ -98,7 +98,7 @@ def _recipe(
         return split_recipe(refs["tokenize"], settings.split)
     if step == "unlabelled":
         found = resolve_sources(unlabelled_sources or [], store.root / "downloads", settings.ingest.sample, settings.ingest.reader)
-        return unlabelled_recipe(found, refs["split"], settings.unlabelled)
+        return unlabelled_recipe(found, refs["split"], settings.unlabelled, refs.get(GOLDEN))
     if step == "train":
         return train_recipe(refs["split"], refs.get("unlabelled") if unlabelled_sources else None, settings.train)
     if step == "evaluate":

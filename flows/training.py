@@ -65,7 +65,7 @@ def training(
     cleaned = clean(ingested, settings.clean, store)
     tokenized = tokenize(cleaned, settings.tokenize, store)
     rows = split(tokenized, settings.split, store)
-    more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store) if unlabelled_sources else None
+    more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store, golden) if unlabelled_sources else None
     check_balance(_ref(rows), settings.balance, store)
     model = train(rows, more, settings.train, store)
     evaluated = evaluate(model, rows, settings.evaluate, store, golden)

@@ -16,10 +16,10 @@ from tasks.outcome import log_step, prefect_state
 from tasks.reviews.batches import Batch, RefusedRow
 from tasks.reviews.columns import find_id_column, find_label_column, find_text_column, plain_values, show_name, text_of
 from tasks.reviews.labels import LabelSettings, Scale, detect_scale, holds_numbers, map_labels, show_label
+from tasks.reviews.near_duplicates import NO_ROW, HeldOutReviews, NearDuplicateSettings
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import Source, resolve_sources
-from tasks.reviews.text import text_hashes
 from tasks.reviews.window import Dated, WindowSettings, sort_by_window
 from tasks.schemas import (
     DUPLICATE_OF,
@@ -87,20 +87,20 @@ def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store
         names: The sources.
         settings: How they are read.
         store: The artifacts folder.
-        golden: The golden test set, whose texts are left out: they take no part in training, nor in its test.
+        golden: The golden test set; what repeats its reviews, exactly or nearly, is left out of training and its test.
 
     Raises:
         CallerError: A source or a column cannot be found.
         DataError: More rows are refused than `max_refused_share` allows, or none is left.
     """
     sources = resolve_sources(names, store.root / "downloads", settings.sample, settings.reader)
-    apart = _text_hashes(golden, store) if golden else None
+    apart = golden_reviews(golden, store) if golden else None
     result = _read_into_store(lambda: ingest_recipe(sources, settings, golden), names, sources, settings, apart, store)
     facts, quarantine = result.record.facts, result.record.files[1].path
     if facts["rows_refused"]:
         log_step("ingest", f"{facts['rows_refused']:,} of {facts['rows_read']:,} rows refused, with place and reason in {quarantine}")
     if facts["rows_in_golden"]:
-        log_step("ingest", f"{facts['rows_in_golden']:,} rows stand in the golden test set and are left out")
+        log_step("ingest", f"{facts['rows_in_golden']:,} rows repeat a review of the golden test set, exactly or nearly, and are left out")
     return result
 
 
@@ -120,7 +120,7 @@ def _read_into_store(
     names: Sequence[str],
     sources: Sequence[Source],
     settings: IngestSettings,
-    apart: np.ndarray | None,
+    apart: HeldOutReviews | None,
     store: Store,
 ) -> StepResult:
     recipe = describe()
@@ -145,8 +145,9 @@ def _read_into_store(
     return store.make(recipe, write)
 
 
-def _text_hashes(golden: ArtifactRef, store: Store) -> np.ndarray:
-    return np.concatenate([text_hashes(batch[REVIEW]) for batch in read_batches(store.path(golden), [REVIEW])])
+def golden_reviews(golden: ArtifactRef, store: Store) -> HeldOutReviews:
+    """Return the golden reviews, ready to be looked for among others, exactly or nearly the same."""
+    return HeldOutReviews.of((batch[REVIEW] for batch in read_batches(store.path(golden), [REVIEW])), NearDuplicateSettings())
 
 
 def names_sample(sources: Sequence[Source]) -> bool:
@@ -177,9 +178,9 @@ class _Tally:
             self.reasons[row.reason] += 1
             self.first.setdefault(row.reason, row)
 
-    def keep(self, batch: pa.RecordBatch, apart: np.ndarray | None) -> pa.RecordBatch:
+    def keep(self, batch: pa.RecordBatch, apart: HeldOutReviews | None) -> pa.RecordBatch:
         if apart is not None:
-            known = np.isin(text_hashes(batch[REVIEW]), apart)
+            known = apart.repeated_by(batch[REVIEW]) != NO_ROW
             self.in_golden += int(known.sum())
             batch = batch.filter(pa.array(~known))
         self.accepted += batch.num_rows

@@ -47,7 +47,7 @@ class DataFacts:
         refused: Refused rows by reason.
         dropped: Rows left aside knowingly, such as middling stars or `--label meh=drop`.
         outside_window: Rows before or after the days that were asked for.
-        in_golden: Rows left out because they stand in the golden test set.
+        in_golden: Rows left out because they repeat a review of the golden test set.
         rows_by_split: Rows by split and class: {"train": {"negative": 1, "positive": 1}, …}.
         duplicates: Rows that repeat an earlier one after normalising.
         duplicates_with_other_label: Those among them whose label differs.

@@ -1,5 +1,6 @@
 """unlabelled: reads reviews without labels for self-training; leaves out what repeats a labelled review."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import ImdbSource, Source, resolve_sources
 from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, text_hashes, tokenize_reviews
-from tasks.schemas import REVIEW, SOURCE, SOURCE_ROW, SPLIT, TEXT_HASH, TOKENS
+from tasks.schemas import GOLDEN, REVIEW, SOURCE, SOURCE_ROW, SPLIT, TEXT_HASH, TOKENS
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import TableWriter, map_in_order, read_batches, read_columns
 
@@ -38,14 +39,19 @@ class UnlabelledSettings(BaseModel, frozen=True, extra="forbid"):
     sample: SampleSettings = SampleSettings()
 
 
-def unlabelled_recipe(sources: Sequence[Source], rows: ArtifactRef, settings: UnlabelledSettings) -> Recipe:
+def unlabelled_recipe(
+    sources: Sequence[Source], rows: ArtifactRef, settings: UnlabelledSettings, golden: ArtifactRef | None = None
+) -> Recipe:
     """Describe what reading the unlabelled reviews would make."""
     inputs = {f"{position}:{source.name}": source.digest() for position, source in enumerate(sources)}
+    inputs |= {GOLDEN: golden.sha256} if golden else {}
     plain = settings.model_dump(mode="json", exclude={"sample"})
     return Recipe.of("unlabelled", __name__, {"split": rows.sha256, **inputs}, plain, ("pyarrow", "numpy"))
 
 
-def unlabelled_artifact(names: Sequence[str], rows: ArtifactRef, settings: UnlabelledSettings, store: Store) -> StepResult:
+def unlabelled_artifact(
+    names: Sequence[str], rows: ArtifactRef, settings: UnlabelledSettings, store: Store, golden: ArtifactRef | None = None
+) -> StepResult:
     """Write `tokens` and `text_hash` of every unlabelled review that repeats no labelled one.
 
     Args:
@@ -53,16 +59,17 @@ def unlabelled_artifact(names: Sequence[str], rows: ArtifactRef, settings: Unlab
         rows: The split artifact, whose test and validation reviews must not be learnt from.
         settings: Reading, cleaning, tokenizing.
         store: Where it is kept.
+        golden: The golden test set, which must not be learnt from either.
 
     Raises:
         CallerError: A source or its text column cannot be found.
         DataError: A source changed while it was read, or no review is left.
     """
     sources = resolve_sources(names, store.root / "downloads", settings.sample, settings.reader)
-    recipe = unlabelled_recipe(sources, rows, settings)
+    recipe = unlabelled_recipe(sources, rows, settings, golden)
 
     def write(draft: Draft) -> None:
-        screen = _Screen(store, rows, settings)
+        screen = _Screen(store, rows, settings, golden)
         counts: Counter[str] = Counter()
         with TableWriter(draft.open(f"unlabelled/{recipe.key}.parquet")) as writer:
             for source in sources:
@@ -71,7 +78,7 @@ def unlabelled_artifact(names: Sequence[str], rows: ArtifactRef, settings: Unlab
                     fates = screen.without_repeats(batch[TEXT_HASH].to_numpy(), fates)
                     counts.update(fates.tolist())
                     writer.write(batch.filter(pa.array(fates == KEPT)))
-        if unlabelled_recipe(sources, rows, settings) != recipe:
+        if unlabelled_recipe(sources, rows, settings, golden) != recipe:
             raise DataError("A source of unlabelled reviews changed while it was read. Nothing was kept; run again when nobody writes it.")
         if not writer.rows:
             raise DataError(f"No unlabelled review is left to learn from: {_told(counts)}. Give other files, or none.")
@@ -96,10 +103,11 @@ def _told(counts: Counter[str]) -> str:
 class _Screen:
     """Prepares batches and says of each review whether it may be learnt from."""
 
-    def __init__(self, store: Store, rows: ArtifactRef, settings: UnlabelledSettings) -> None:
+    def __init__(self, store: Store, rows: ArtifactRef, settings: UnlabelledSettings, golden: ArtifactRef | None) -> None:
         path = store.path(rows)
         held_out = (batch.filter(pc.not_equal(batch[SPLIT], "train"))[REVIEW] for batch in read_batches(path, [REVIEW, SPLIT]))
-        self._held_out = HeldOutReviews.of(held_out, settings.near_duplicates)
+        apart = (batch[REVIEW] for batch in read_batches(store.path(golden), [REVIEW])) if golden else ()
+        self._held_out = HeldOutReviews.of(itertools.chain(held_out, apart), settings.near_duplicates)
         self._labelled = np.sort(read_columns(path, [TEXT_HASH])[TEXT_HASH].to_numpy())
         self._settings = settings
         self._met: set[int] = set()
@@ -134,6 +142,8 @@ class _Screen:
 
 
 @task(task_run_name="unlabelled")
-def unlabelled(names: list[str], rows: ArtifactRef, settings: UnlabelledSettings, store: Store) -> ArtifactRef:
+def unlabelled(
+    names: list[str], rows: ArtifactRef, settings: UnlabelledSettings, store: Store, golden: ArtifactRef | None = None
+) -> ArtifactRef:
     """Read reviews without labels."""
-    return prefect_state(unlabelled_artifact(names, rows, settings, store))
+    return prefect_state(unlabelled_artifact(names, rows, settings, store, golden))

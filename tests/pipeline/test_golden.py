@@ -43,7 +43,7 @@ def test_golden_texts_take_no_part(trained: tiny.Trained, golden: tiny.Trained) 
     assert record.facts["rows_in_golden"] == REPEATED + sum(number < REPEATED for number in tiny.REPEATED)
     assert record.facts["rows_read"] == record.rows + record.facts["rows_in_golden"] + record.facts["rows_refused"]
     page = Path(golden.summary["report"]).read_text(encoding="utf-8")
-    assert "they stand in the golden test set" in page
+    assert "they repeat a review of the golden test set" in page
     assert f"On the golden test set, {REPEATED + NEW} reviews kept apart" in page
 
 
