@@ -25,6 +25,7 @@ _NEEDS_NO_INPUT = (
     "unlabelled",
     "train",
 )  # to name their settings; the recipes of the others look into their inputs
+_IN_ORDER = (*STEPS[: STEPS.index("split")], GOLDEN, *STEPS[STEPS.index("split") :])
 _UNKNOWN = ArtifactRef("", "", "", "", 0)
 
 
@@ -52,7 +53,7 @@ def explain_training(
     refs: dict[str, ArtifactRef] = {}
     explanations: list[Explanation] = []
     wanted = {GOLDEN: bool(golden_test), "unlabelled": bool(unlabelled_sources)}
-    for step in [step for step in (GOLDEN, *STEPS) if wanted.get(step, True)]:
+    for step in [step for step in _IN_ORDER if wanted.get(step, True)]:
         missing = next((earlier.step for earlier in explanations if earlier.state == "run"), None)
         if missing:
             reasons = [f"its input from {missing} would be made anew; if that comes out the same, only other changes count"]
@@ -89,13 +90,13 @@ def _recipe(
     if step == GOLDEN:
         return golden_recipe(resolve([golden_test or ""]), settings.ingest)
     if step == "ingest":
-        return ingest_recipe(resolve(sources), settings.ingest, refs.get(GOLDEN))
+        return ingest_recipe(resolve(sources), settings.ingest)
     if step == "clean":
         return clean_recipe(refs["ingest"], settings.clean)
     if step == "tokenize":
         return tokenize_recipe(refs["clean"], settings.tokenize)
     if step == "split":
-        return split_recipe(refs["tokenize"], settings.split)
+        return split_recipe(refs["tokenize"], settings.split, refs.get(GOLDEN))
     if step == "unlabelled":
         found = resolve_sources(unlabelled_sources or [], store.root / "downloads", settings.ingest.sample, settings.ingest.reader)
         return unlabelled_recipe(found, refs["split"], settings.unlabelled, refs.get(GOLDEN))

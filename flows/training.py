@@ -61,10 +61,10 @@ def training(
     before = champion(store)
 
     golden = read_golden(golden_test, settings.ingest, store) if golden_test else None
-    ingested = ingest(sources, settings.ingest, store, golden)
+    ingested = ingest(sources, settings.ingest, store)
     cleaned = clean(ingested, settings.clean, store)
     tokenized = tokenize(cleaned, settings.tokenize, store)
-    rows = split(tokenized, settings.split, store)
+    rows = split(tokenized, settings.split, store, golden)
     more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store, golden) if unlabelled_sources else None
     check_balance(_ref(rows), settings.balance, store)
     model = train(rows, more, settings.train, store)

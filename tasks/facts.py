@@ -49,7 +49,7 @@ def data_facts(records: dict[str, Record]) -> DataFacts | None:
         refused=read["refused_by_reason"],
         dropped=read["rows_dropped"],
         outside_window=read["rows_outside_window"],
-        in_golden=read["rows_in_golden"],
+        in_golden=divided["in_golden"],
         rows_by_split=divided["rows_by_split"],
         duplicates=divided["duplicates"],
         duplicates_with_other_label=divided["duplicates_with_other_label"],

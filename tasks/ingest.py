@@ -16,7 +16,6 @@ from tasks.outcome import log_step, prefect_state
 from tasks.reviews.batches import Batch, RefusedRow
 from tasks.reviews.columns import find_id_column, find_label_column, find_text_column, plain_values, show_name, text_of
 from tasks.reviews.labels import LabelSettings, Scale, detect_scale, holds_numbers, map_labels, show_label
-from tasks.reviews.near_duplicates import NO_ROW, HeldOutReviews, NearDuplicateSettings
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import Source, resolve_sources
@@ -37,7 +36,7 @@ from tasks.schemas import (
     kept_names,
 )
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
-from tasks.tables import TableWriter, read_batches
+from tasks.tables import TableWriter
 
 _RESERVED = {*INGESTED, TEXT, TOKENS, DUPLICATE_OF, TEXT_HASH}
 _QUARANTINE = pa.schema([(SOURCE, pa.string()), ("row", pa.int64()), ("line", pa.int64()), ("reason", pa.string())])
@@ -59,20 +58,20 @@ class IngestSettings(BaseModel, frozen=True, extra="forbid"):
     sample: SampleSettings = SampleSettings()
 
 
-def ingest_recipe(sources: Sequence[Source], settings: IngestSettings, golden: ArtifactRef | None = None) -> Recipe:
+def ingest_recipe(sources: Sequence[Source], settings: IngestSettings) -> Recipe:
     """Describe what ingesting would make."""
-    return _recipe("ingest", sources, settings, {GOLDEN: golden.sha256} if golden else {})
+    return _recipe("ingest", sources, settings)
 
 
 def golden_recipe(sources: Sequence[Source], settings: IngestSettings) -> Recipe:
     """Describe what reading the golden test set would make."""
-    return _recipe(GOLDEN, sources, _for_golden(settings), {})
+    return _recipe(GOLDEN, sources, _for_golden(settings))
 
 
-def _recipe(step: str, sources: Sequence[Source], settings: IngestSettings, apart: dict[str, str]) -> Recipe:
+def _recipe(step: str, sources: Sequence[Source], settings: IngestSettings) -> Recipe:
     inputs = {f"{position}:{source.name}": source.digest() for position, source in enumerate(sources)}
     plain = settings.model_dump(mode="json", exclude={"sample"})  # the sample's settings count as its digest
-    return Recipe.of(step, __name__, inputs | apart, plain, ("pyarrow", "numpy"))
+    return Recipe.of(step, __name__, inputs, plain, ("pyarrow", "numpy"))
 
 
 def _for_golden(settings: IngestSettings) -> IngestSettings:
@@ -80,27 +79,18 @@ def _for_golden(settings: IngestSettings) -> IngestSettings:
     return settings.model_copy(update={"window": WindowSettings(), "max_refused_share": 0.0})
 
 
-def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store, golden: ArtifactRef | None = None) -> StepResult:
+def ingest_artifact(names: Sequence[str], settings: IngestSettings, store: Store) -> StepResult:
     """Write every accepted row of the named sources, and every refused one to quarantine.
-
-    Args:
-        names: The sources.
-        settings: How they are read.
-        store: The artifacts folder.
-        golden: The golden test set; what repeats its reviews, exactly or nearly, is left out of training and its test.
 
     Raises:
         CallerError: A source or a column cannot be found.
         DataError: More rows are refused than `max_refused_share` allows, or none is left.
     """
     sources = resolve_sources(names, store.root / "downloads", settings.sample, settings.reader)
-    apart = golden_reviews(golden, store) if golden else None
-    result = _read_into_store(lambda: ingest_recipe(sources, settings, golden), names, sources, settings, apart, store)
+    result = _read_into_store(lambda: ingest_recipe(sources, settings), names, sources, settings, store)
     facts, quarantine = result.record.facts, result.record.files[1].path
     if facts["rows_refused"]:
         log_step("ingest", f"{facts['rows_refused']:,} of {facts['rows_read']:,} rows refused, with place and reason in {quarantine}")
-    if facts["rows_in_golden"]:
-        log_step("ingest", f"{facts['rows_in_golden']:,} rows repeat a review of the golden test set, exactly or nearly, and are left out")
     return result
 
 
@@ -112,7 +102,7 @@ def golden_artifact(name: str, settings: IngestSettings, store: Store) -> StepRe
         DataError: A row of it has to be refused: a set that is to be compared with for years has to be whole.
     """
     sources = resolve_sources([name], store.root / "downloads", settings.sample, settings.reader)
-    return _read_into_store(lambda: golden_recipe(sources, settings), [name], sources, _for_golden(settings), None, store)
+    return _read_into_store(lambda: golden_recipe(sources, settings), [name], sources, _for_golden(settings), store)
 
 
 def _read_into_store(
@@ -120,7 +110,6 @@ def _read_into_store(
     names: Sequence[str],
     sources: Sequence[Source],
     settings: IngestSettings,
-    apart: HeldOutReviews | None,
     store: Store,
 ) -> StepResult:
     recipe = describe()
@@ -133,7 +122,7 @@ def _read_into_store(
         ):
             schema = _common_schema(sources, settings)
             for batch, refused in _read_labelled(sources, settings, tally):
-                accepted.write(_conform(tally.keep(batch, apart), schema))
+                accepted.write(_conform(batch, schema))
                 quarantine.write(_quarantine_batch(refused))
         if describe() != recipe:
             raise DataError("A source changed while it was read. Nothing was kept; run again when nobody writes it.")
@@ -143,11 +132,6 @@ def _read_into_store(
         draft.facts.update(given=list(names), sample_settings=settings.sample.model_dump(mode="json"))
 
     return store.make(recipe, write)
-
-
-def golden_reviews(golden: ArtifactRef, store: Store) -> HeldOutReviews:
-    """Return the golden reviews, ready to be looked for among others, exactly or nearly the same."""
-    return HeldOutReviews.of((batch[REVIEW] for batch in read_batches(store.path(golden), [REVIEW])), NearDuplicateSettings())
 
 
 def names_sample(sources: Sequence[Source]) -> bool:
@@ -162,7 +146,6 @@ class _Tally:
         self.accepted = 0
         self.dropped = 0
         self.outside = 0
-        self.in_golden = 0
         self.days: list[np.datetime64] = []
         self.positive = 0
         self.reasons: Counter[str] = Counter()
@@ -178,15 +161,11 @@ class _Tally:
             self.reasons[row.reason] += 1
             self.first.setdefault(row.reason, row)
 
-    def keep(self, batch: pa.RecordBatch, apart: HeldOutReviews | None) -> pa.RecordBatch:
-        if apart is not None:
-            known = apart.repeated_by(batch[REVIEW]) != NO_ROW
-            self.in_golden += int(known.sum())
-            batch = batch.filter(pa.array(~known))
+    def accept(self, batch: pa.RecordBatch, dropped: int) -> None:
         self.accepted += batch.num_rows
+        self.dropped += dropped
         self.positive += pc.sum(batch[SENTIMENT]).as_py() or 0
         self.by_source.update({source["values"]: source["counts"] for source in pc.value_counts(batch[SOURCE]).to_pylist()})
-        return batch
 
     def leave_outside(self, dated: Dated) -> None:
         outside = dated.day[~dated.inside & ~np.isnat(dated.day)]
@@ -219,11 +198,10 @@ class _Tally:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "rows_read": self.accepted + self.refused + self.dropped + self.outside + self.in_golden,
+            "rows_read": self.accepted + self.refused + self.dropped + self.outside,
             "rows_refused": self.refused,
             "rows_dropped": self.dropped,
             "rows_outside_window": self.outside,
-            "rows_in_golden": self.in_golden,
             "refused_by_reason": dict(self.reasons.most_common(_MOST_NAMED)),
             "rows_by_source": dict(self.by_source.most_common(_MOST_NAMED)),
             "positive": self.positive,
@@ -322,7 +300,7 @@ def _label_batch(
     rest = [name for name in names if name not in (text_column, label_column, id_column)]
     other = dict(zip(kept_names(rest, _RESERVED), columns.select(rest).columns, strict=True))
     accepted = pa.RecordBatch.from_arrays([*own.values(), *other.values()], names=[*own, *other]).filter(pa.array(~bad & ~dropped))
-    tally.dropped += int(dropped.sum())
+    tally.accept(accepted, int(dropped.sum()))
     tally.refuse(refused)
     return accepted, refused
 
@@ -362,6 +340,6 @@ def read_golden(name: str, settings: IngestSettings, store: Store) -> ArtifactRe
 
 
 @task(task_run_name="ingest")
-def ingest(names: list[str], settings: IngestSettings, store: Store, golden: ArtifactRef | None = None) -> ArtifactRef:
+def ingest(names: list[str], settings: IngestSettings, store: Store) -> ArtifactRef:
     """Read the sources."""
-    return prefect_state(ingest_artifact(names, settings, store, golden))
+    return prefect_state(ingest_artifact(names, settings, store))

@@ -6,7 +6,7 @@ Near-duplicates are left out rather than moved to the side of their like: a revi
 could make test rows of what a champion was trained on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from tasks.errors import DataError
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.near_duplicates import (
     NO_ROW,
+    HeldOutReviews,
     NearDuplicateSettings,
     ShingleSets,
     candidate_pairs,
@@ -30,7 +31,7 @@ from tasks.reviews.near_duplicates import (
     sketch_texts,
 )
 from tasks.reviews.text import normalise_text, text_hashes
-from tasks.schemas import DUPLICATE_OF, REVIEW, REVIEW_ID, SENTIMENT, SPLIT, SPLITS, TEXT_HASH, kept_names
+from tasks.schemas import DUPLICATE_OF, GOLDEN, REVIEW, REVIEW_ID, SENTIMENT, SPLIT, SPLITS, TEXT_HASH, kept_names
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import TableWriter, map_in_order, read_batches
 
@@ -178,35 +179,43 @@ def _fractions(hashes: np.ndarray, seed: int) -> np.ndarray:
     return (mixed >> np.uint64(11)) / float(1 << 53)
 
 
-def split_recipe(tokenized: ArtifactRef, settings: SplitSettings) -> Recipe:
+def split_recipe(tokenized: ArtifactRef, settings: SplitSettings, golden: ArtifactRef | None = None) -> Recipe:
     """Describe what splitting would make."""
-    return Recipe.of("split", __name__, {"tokenize": tokenized.sha256}, settings, ("pyarrow", "numpy"))
+    inputs = {"tokenize": tokenized.sha256} | ({GOLDEN: golden.sha256} if golden else {})
+    return Recipe.of("split", __name__, inputs, settings, ("pyarrow", "numpy"))
 
 
-def split_artifact(tokenized: ArtifactRef, settings: SplitSettings, store: Store) -> StepResult:
+def split_artifact(tokenized: ArtifactRef, settings: SplitSettings, store: Store, golden: ArtifactRef | None = None) -> StepResult:
     """Write the tokenized rows with their side; those left out go to `<key>.left_out.parquet`, with the reason.
+
+    Args:
+        tokenized: The rows.
+        settings: Shares, seed and rules.
+        store: Where they are kept.
+        golden: The golden test set; rows that repeat one of its reviews, exactly or nearly, are on no side at all.
 
     Raises:
         DataError: A side would be empty or hold one class only.
     """
-    recipe = split_recipe(tokenized, settings)
-    path = store.path(tokenized)
+    recipe = split_recipe(tokenized, settings, golden)
 
     def write(draft: Draft) -> None:
         near = settings.near_duplicates
-        columns = _read_narrow(path, near)
+        rows_read = _Rows(store.path(tokenized), _find_golden(store.path(tokenized), store.path(golden), near) if golden else None)
+        columns = _read_narrow(rows_read, near)
         plan = plan_split(columns.hashes, columns.declared, settings)
         if near is not None and columns.sketches is not None:
-            plan = leave_out_near_duplicates(plan, columns.hashes, columns.sketches, lambda rows: _read_sets(path, rows, near), near)
+            plan = leave_out_near_duplicates(plan, columns.hashes, columns.sketches, lambda rows: _read_sets(rows_read, rows, near), near)
         why = _left_out_rows(plan, columns)
         facts = {**_facts(plan, columns, why), "declared": honours_declared(columns.declared, settings)}
+        facts["in_golden"] = rows_read.num_apart
         _check_sides(facts["rows_by_split"])
         with (
             TableWriter(draft.open(f"split/{recipe.key}.parquet")) as kept,
             TableWriter(draft.open(f"split/{recipe.key}.left_out.parquet")) as left_out,
         ):
             start = 0
-            for batch in read_batches(path):
+            for batch in rows_read.batches():
                 rows = slice(start, start + batch.num_rows)
                 start += batch.num_rows
                 batch = _with_side(batch, plan, columns, rows)
@@ -215,11 +224,42 @@ def split_artifact(tokenized: ArtifactRef, settings: SplitSettings, store: Store
                 kept.write(batch.filter(pa.array(~out)) if out.any() else batch)
         draft.rows = kept.rows
         draft.facts.update(facts)
+        if rows_read.num_apart:
+            log_step("split", f"{rows_read.num_apart:,} rows repeat a review of the golden test set and are on no side")
         if why.num_rows:
             counts = (f"{count:,} {reason}" for reason, count in facts["left_out_by_reason"].items())
             log_step("split", f"{why.num_rows:,} rows left out: {', '.join(counts)}")
 
     return store.make(recipe, write)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The tokenized rows, without those set apart; `apart` is bool, shape (num_rows,), or None where none are."""
+
+    path: Path
+    apart: np.ndarray | None
+
+    @property
+    def num_apart(self) -> int:
+        return 0 if self.apart is None else int(self.apart.sum())
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield row groups, none of them empty."""
+        start = 0
+        for batch in read_batches(self.path, columns):
+            stop = start + batch.num_rows
+            kept = batch if self.apart is None else batch.filter(pa.array(~self.apart[start:stop]))
+            start = stop
+            if kept.num_rows:
+                yield kept
+
+
+def _find_golden(path: Path, golden: Path, near: NearDuplicateSettings | None) -> np.ndarray:
+    """Return which rows repeat a golden review, bool, shape (num_rows,)."""
+    apart = HeldOutReviews.of((batch[REVIEW] for batch in read_batches(golden, [REVIEW])), near)
+    found = map_in_order(lambda batch: apart.repeated_by(batch[REVIEW]) != NO_ROW, read_batches(path, [REVIEW]))
+    return np.concatenate(list(found))
 
 
 @dataclass(frozen=True)
@@ -231,13 +271,13 @@ class _NarrowColumns:
     sketches: np.ndarray | None
 
 
-def _read_narrow(path: Path, near: NearDuplicateSettings | None) -> _NarrowColumns:
+def _read_narrow(rows: _Rows, near: NearDuplicateSettings | None) -> _NarrowColumns:
     def narrow(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.Array, np.ndarray | None]:
         text = normalise_text(batch[REVIEW])
         sketches = sketch_texts(text, near) if near is not None else None
         return text_hashes(batch[REVIEW], text), _declared(batch), batch[SENTIMENT].to_numpy(), batch[REVIEW_ID], sketches
 
-    parts = list(map_in_order(narrow, read_batches(path)))
+    parts = list(map_in_order(narrow, rows.batches()))
     hashes, declared, sentiment, ids, sketches = zip(*parts, strict=True)
     return _NarrowColumns(
         np.concatenate(hashes),
@@ -248,11 +288,11 @@ def _read_narrow(path: Path, near: NearDuplicateSettings | None) -> _NarrowColum
     )
 
 
-def _read_sets(path: Path, rows: np.ndarray, near: NearDuplicateSettings) -> ShingleSets:
+def _read_sets(source: _Rows, rows: np.ndarray, near: NearDuplicateSettings) -> ShingleSets:
     """Return the shingles of rows given by number, ascending."""
     parts = []
     start = 0
-    for batch in read_batches(path, [REVIEW]) if len(rows) else ():
+    for batch in source.batches([REVIEW]) if len(rows) else ():
         low, high = np.searchsorted(rows, (start, start + batch.num_rows))
         parts.append(shingle_sets(normalise_text(batch[REVIEW].take(pa.array(rows[low:high] - start))), near))
         start += batch.num_rows
@@ -338,6 +378,6 @@ def _check_sides(rows_by_split: dict[str, dict[str, int]]) -> None:
 
 
 @task(task_run_name="split")
-def split(tokenized: ArtifactRef, settings: SplitSettings, store: Store) -> ArtifactRef:
+def split(tokenized: ArtifactRef, settings: SplitSettings, store: Store, golden: ArtifactRef | None = None) -> ArtifactRef:
     """Split the reviews into training, validation and test rows."""
-    return prefect_state(split_artifact(tokenized, settings, store))
+    return prefect_state(split_artifact(tokenized, settings, store, golden))
