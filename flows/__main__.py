@@ -13,7 +13,7 @@ from typing import Any
 EXAMPLES = """examples:
   sentiment train                                  train on the generated sample, no download
   sentiment train reviews.csv --set model.epochs=8
-  sentiment train imdb --preset tutorial           the article's model on the official archive
+  sentiment train imdb --unlabelled imdb           the official archive, its reviews without labels too
   sentiment score feedback.csv --format csv        every row back, with p_positive and predicted
   sentiment why train reviews.csv                  which steps would run again, and why
 

@@ -209,7 +209,7 @@ def split_artifact(tokenized: ArtifactRef, settings: SplitSettings, store: Store
         why = _left_out_rows(plan, columns)
         facts = {**_facts(plan, columns, why), "declared": honours_declared(columns.declared, settings)}
         facts["in_golden"] = rows_read.num_apart
-        _check_sides(facts["rows_by_split"])
+        _check_sides(facts["rows_by_split"], settings)
         with (
             TableWriter(draft.open(f"split/{recipe.key}.parquet")) as kept,
             TableWriter(draft.open(f"split/{recipe.key}.left_out.parquet")) as left_out,
@@ -364,12 +364,17 @@ def _facts(plan: SplitPlan, columns: _NarrowColumns, left_out: pa.Table) -> dict
     }
 
 
-def _check_sides(rows_by_split: dict[str, dict[str, int]]) -> None:
+def _check_sides(rows_by_split: dict[str, dict[str, int]], settings: SplitSettings) -> None:
     lacking = [
         f"{name} ({negative} negative, {positive} positive)"
         for name, (negative, positive) in ((n, tuple(c.values())) for n, c in rows_by_split.items())
         if not negative or not positive
     ]
+    if settings.validation_rows == "last" and lacking == [entry for entry in lacking if entry.startswith("validation ")] != []:
+        raise DataError(
+            f"The last training rows are {lacking[0]}: the reviews seem to be sorted by their labels. "
+            "The article takes the last rows for validation; choose them by text instead with --set split.validation_rows=hash."
+        )
     if lacking:
         raise DataError(
             f"Too few labelled reviews: after splitting, {', '.join(lacking)} would lack a class. "

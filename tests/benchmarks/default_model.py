@@ -1,6 +1,6 @@
 """Trains on labelled reviews with several seeds and prints what each model is worth on the test rows, and what it cost.
 
-    python tests/benchmarks/default_model.py REVIEWS [--unlabelled FILE …] [--preset default] [--seeds 0 1 2] [--artifacts DIR]
+    python tests/benchmarks/default_model.py REVIEWS [--unlabelled FILE …] [--preset default] [--set NAME=VALUE] [--seeds 0 1 2] [--artifacts DIR]
 
 A line of JSON for each seed, then mean and spread. CPU seconds are those of this process during the train step: everything after
 tokenizing and splitting, all threads together. Compare presets in one session on a machine that does nothing else.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from flows.settings import compose_settings
+from flows.settings import compose_settings, parse_override
 from tasks.clean import clean_artifact
 from tasks.evaluate import evaluate_artifact
 from tasks.ingest import ingest_artifact
@@ -31,7 +31,7 @@ PERCENT = ("promoted", "lstm", "linear", "ece", "error_at_90", "ahead_low", "ahe
 
 def measure(options: argparse.Namespace, seed: int, store: Store) -> dict[str, Any]:
     """Train and evaluate with one seed; return what came of it, shares as fractions."""
-    settings = compose_settings(options.preset, [("seed", seed)])
+    settings = compose_settings(options.preset, [("seed", seed), *map(parse_override, options.overrides)])
     ingested = ingest_artifact(options.reviews, settings.ingest, store).ref
     tokenized = tokenize_artifact(clean_artifact(ingested, settings.clean, store).ref, settings.tokenize, store).ref
     rows = split_artifact(tokenized, settings.split, store).ref
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("reviews", nargs="+")
     parser.add_argument("--unlabelled", nargs="+")
     parser.add_argument("--preset", default="default")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--artifacts", default="artifacts")
     options = parser.parse_args()

@@ -281,3 +281,11 @@ def test_a_side_that_lacks_a_class_is_refused(store: Store) -> None:
     with pytest.raises(DataError, match=r"splitting, validation \(1 negative, 0 positive\) would"):
         _split(rows, BY_HASH, store)
     assert not list(store.root.glob("split/*"))
+
+
+def test_sorted_reviews_have_no_last_rows_to_validate_with(store: Store) -> None:
+    """Where the last training rows are of one class, as in the official archive, the message names the rule that helps."""
+    rows = sorted(_rows(), key=lambda row: row["sentiment"])
+    with pytest.raises(DataError, match=r"sorted by their labels.*--set split\.validation_rows=hash"):
+        _split(rows, LAST, store)
+    _split(rows, SplitSettings(validation_share=0.2), store)
