@@ -1,6 +1,7 @@
 """Trains on labelled reviews with several seeds and prints what each model is worth on the test rows, and what it cost.
 
-    python tests/benchmarks/default_model.py REVIEWS [--unlabelled FILE …] [--preset default] [--set NAME=VALUE] [--seeds 0 1 2] [--artifacts DIR]
+    python tests/benchmarks/default_model.py REVIEWS [--unlabelled FILE …] [--preset default] [--set NAME=VALUE]
+        [--seeds 0 1 2] [--artifacts DIR]
 
 A line of JSON for each seed, then mean and spread. CPU seconds are those of this process during the train step: everything after
 tokenizing and splitting, all threads together. Compare presets in one session on a machine that does nothing else.
