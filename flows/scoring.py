@@ -1,19 +1,27 @@
-"""The scoring flow: applies a promoted model to new review files, a task a file. One bad file does not stop the others."""
+"""The scoring flow: applies one model to review files, a task a file or a stretch of Parquet. One bad file does not stop the others."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
+from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.errors import CallerError, DataError, MachineError
+from tasks.fingerprint import sha256_of_json
 from tasks.model.bundle import check_bundle
 from tasks.model.registry import champion, models_folder
-from tasks.outcome import run_logger
+from tasks.outcome import log_step, run_logger
+from tasks.pins import PinnedModel, pin, unpin
+from tasks.progress import listen, row_progress
+from tasks.results import ResultFormat
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sources import FileSource, find_files, with_own_names
-from tasks.score import ScoredFile, ScoreSettings, score
+from tasks.score import LookedAt, ScoredFile, ScoreSettings, ScoringPlan, find_scored, look_at, plan_file, publish_file, score, stop_run
 from tasks.store import Store
 
 _ENDINGS = {
@@ -31,6 +39,8 @@ _ENDINGS = {
     ".bz2",
     ".zip",
 }
+_TASKS_AT_ONCE = 2
+Failures = dict[str, DataError | CallerError]
 
 
 def _run_name() -> str:
@@ -42,11 +52,13 @@ def _run_name() -> str:
 def scoring(
     inputs: list[str],
     output: str | None = None,
-    format: Literal["parquet", "csv"] = "parquet",
+    format: ResultFormat = "parquet",
     model: str = "champion",
     text_column: str | None = None,
     reader: ReaderSettings | None = None,
     artifacts: str = "artifacts",
+    runner: Literal["threads", "dask"] = "threads",
+    scheduler: str | None = None,
 ) -> dict[str, Any]:
     """Score review files: every row comes back with a probability, a label and the model's name.
 
@@ -58,31 +70,32 @@ def scoring(
         text_column: The column that holds the review; found by its name if not given.
         reader: How to read the files; detected if not given.
         artifacts: The folder that holds the models.
+        runner: Where tasks run: threads of this process, or the workers of a Dask cluster.
+        scheduler: Address of the cluster's scheduler, such as tcp://host:8786; without it a cluster is started here.
 
     Returns:
         The run's summary, as `sentiment score --json` prints it.
     """
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
-    model_id = resolve_model(model, store)
-    folder = Path(output).resolve() if output else store.root / "scores" / model_id
+    current = resolve_model(model, store)
     settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, format=format)
-
-    downloads = store.root / "downloads"
-    sources = with_own_names([file for name in inputs for file in find_files(name, downloads, settings.reader)])
+    sources = with_own_names([file for name in inputs for file in find_files(name, store.root / "downloads", settings.reader)])
     if not sources:
         raise CallerError("There is nothing to score: no inputs were named.")
 
-    scored: list[ScoredFile] = []
-    failed: dict[str, DataError | CallerError] = {}
-    for source, place in output_places(sources, folder, format):
-        try:
-            scored.append(score(source, place, model_id, settings, store))
-        except (DataError, CallerError) as error:
-            failed[source.name] = error
-            run_logger().error("%s was not scored: %s", source.name, error)
+    failed: Failures = {}
+    looked_at = list(look_at_all(sources, settings, failed))
+    job = sha256_of_json(
+        [settings.model_dump(mode="json"), output, [(found.source.name, found.source.member, found.digest) for found in looked_at]]
+    )
+    pinned = pin_champion(current, job, store) if model == "champion" else current
+    folder = Path(output).resolve() if output else store.root / "scores" / pinned.model_id
+    scored = score_files(plan_all(looked_at, folder, pinned, settings, failed), open_runner(runner, scheduler), store, failed)
+    unpin(job, store)
+
     if not scored and all(isinstance(error, CallerError) for error in failed.values()):
         raise next(iter(failed.values()))
-    summary = summarize(model_id, scored, {name: str(error) for name, error in failed.items()})
+    summary = summarize(pinned.model_id, scored, {source.name: str(failed[source.name]) for source in sources if source.name in failed})
     if failed:
         raise UnscoredFilesError(summary)
     return summary
@@ -96,16 +109,15 @@ class UnscoredFilesError(DataError):
         self.summary = summary
 
 
-def resolve_model(model: str, store: Store) -> str:
-    """Return a model's id; `champion` is the one promoted last.
+def resolve_model(model: str, store: Store) -> PinnedModel:
+    """Return a model, to the bit; `champion` is the one promoted last.
 
     Raises:
         CallerError: There is no such model, or no champion yet.
         MachineError: The model's bundle is damaged.
     """
     if model != "champion":
-        check_bundle(models_folder(store) / model)
-        return model
+        return PinnedModel(model, check_bundle(models_folder(store) / model))
     current = champion(store)
     if current is None:
         raise CallerError(
@@ -113,10 +125,129 @@ def resolve_model(model: str, store: Store) -> str:
         )
     if check_bundle(models_folder(store) / current.model_id) != current.bundle_sha256:
         raise MachineError(f"The champion {current.model_id} is not the bundle that was promoted. Promote a model anew.")
-    return current.model_id
+    return PinnedModel(current.model_id, current.bundle_sha256)
 
 
-def output_places(sources: list[FileSource], folder: Path, ending: str) -> list[tuple[FileSource, Path]]:
+def pin_champion(current: PinnedModel, job: str, store: Store) -> PinnedModel:
+    """Return the model that this run scores with, start to end.
+
+    That is today's champion, unless a run over the same inputs was broken off while an earlier one was: then it goes on with that,
+    as the results of one run must be of one model, and says so.
+    """
+    pinned = pin(current, job, store)
+    if pinned == current:
+        return current
+    try:
+        intact = check_bundle(models_folder(store) / pinned.model_id) == pinned.bundle_sha256
+    except (CallerError, MachineError):
+        intact = False
+    if intact:
+        run_logger().warning(
+            "This goes on where an unfinished run was, with its model %s; %s was promoted since. For that one say --model %s.",
+            pinned.model_id, current.model_id, current.model_id,
+        )  # fmt: skip
+        return pinned
+    run_logger().warning(
+        "Model %s of an unfinished run is gone. Its work is left; all is scored with %s.", pinned.model_id, current.model_id
+    )
+    unpin(job, store)
+    return pin(current, job, store)
+
+
+def look_at_all(sources: Iterable[FileSource], settings: ScoreSettings, failed: Failures) -> Iterator[LookedAt]:
+    """Yield each file as it was found; those that cannot be read are noted in `failed`."""
+    digests: dict[Path, str] = {}
+    for source in sources:
+        try:
+            yield look_at(source, settings, digests)
+        except (DataError, CallerError) as error:
+            _fail(source.name, error, failed)
+
+
+def plan_all(looked_at: list[LookedAt], folder: Path, model: PinnedModel, settings: ScoreSettings, failed: Failures) -> list[ScoringPlan]:
+    """Return what is to be done with each file."""
+    plans = []
+    for found, place in zip(looked_at, output_places([found.source for found in looked_at], folder, settings.format), strict=True):
+        try:
+            plans.append(plan_file(found, place, model, settings))
+        except CallerError as error:
+            _fail(found.source.name, error, failed)
+    return plans
+
+
+def score_files(plans: list[ScoringPlan], runner: TaskRunner[Any], store: Store, failed: Failures) -> list[ScoredFile]:
+    """Score files, a task a shard, and publish each as soon as its last shard is done.
+
+    Returns:
+        Those that were scored, now or earlier, in their order; the others are noted in `failed`.
+    """
+    done = {plan.source.name: found for plan in plans if (found := find_scored(plan, store))}
+    for found in done.values():
+        log_step("score", f"{found.source}: already scored, {found.rows:,} rows in {found.output}")
+    waiting = [plan for plan in plans if plan.source.name not in done]
+    with _start(runner, bool(waiting)) as workers, row_progress("score") as advance, listen(store.run_id, advance):
+        shards = [(plan, shard) for plan in waiting for shard in range(len(plan.shards))]
+        tasks = {workers.submit(score, {"plan": plan, "shard": shard, "store": store}): plan for plan, shard in shards}
+        missing = Counter(plan.source.name for plan, _ in shards)
+        try:
+            for task in as_completed(list(tasks)):
+                name = tasks[task].source.name
+                missing[name] -= 1
+                try:
+                    _result_of(task)
+                    if not missing[name] and name not in failed:
+                        done[name] = publish_file(tasks[task], store)
+                        log_step("score", _told(done[name]))
+                except (DataError, CallerError) as error:
+                    _fail(name, error, failed)
+        except BaseException:
+            stop_run(store)
+            raise
+    return [done[plan.source.name] for plan in plans if plan.source.name in done]
+
+
+@contextmanager
+def _start(runner: TaskRunner[Any], needed: bool) -> Iterator[TaskRunner[Any]]:
+    if needed:
+        with runner:
+            yield runner
+    else:
+        yield runner
+
+
+def _result_of(task: PrefectFuture[Any]) -> None:
+    """Wait for a task; raise what it raised."""
+    task.result()
+
+
+def _fail(name: str, error: DataError | CallerError, failed: Failures) -> None:
+    if name not in failed:
+        failed[name] = error
+        run_logger().error("%s was not scored: %s", name, error)
+
+
+def _told(file: ScoredFile) -> str:
+    return f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
+
+
+def open_runner(runner: Literal["threads", "dask"], scheduler: str | None) -> TaskRunner[Any]:
+    """Return what runs the tasks.
+
+    Raises:
+        CallerError: The extra `dask` is not installed.
+    """
+    if runner == "threads":
+        return ThreadPoolTaskRunner(max_workers=_TASKS_AT_ONCE)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError as error:
+        raise CallerError("The runner dask needs the extra `dask`: pip install 'sentiment-pipeline[dask]'.") from error
+    if scheduler:
+        return DaskTaskRunner(address=scheduler)
+    return DaskTaskRunner(cluster_kwargs={"host": "127.0.0.1", "dashboard_address": None, "threads_per_worker": 1})
+
+
+def output_places(sources: list[FileSource], folder: Path, ending: str) -> list[Path]:
     """Name every input's result: its own name without endings, or with them where two would be the same."""
     stems = [_stem(source.name) for source in sources]
     shared = {stem for stem, count in Counter(stems).items() if count > 1}
@@ -125,7 +256,7 @@ def output_places(sources: list[FileSource], folder: Path, ending: str) -> list[
         raise CallerError(
             f"Several inputs have the same name: {', '.join(sorted(n for n, c in Counter(names).items() if c > 1))}. Score them one by one."
         )
-    return [(source, folder / f"{name}.scored.{ending}") for source, name in zip(sources, names, strict=True)]
+    return [folder / f"{name}.scored.{ending}" for name in names]
 
 
 def _stem(name: str) -> str:
@@ -139,7 +270,7 @@ def summarize(model_id: str, scored: list[ScoredFile], failed: dict[str, str]) -
     """Return what a run came to, in the form that `--json` promises."""
     return {
         "command": "score",
-        "status": "failed" if failed else "scored",
+        "status": "failed" if failed else "scored" if any(file.state == "scored" for file in scored) else "already scored",
         "model_id": model_id,
         "rows": sum(file.rows for file in scored),
         "scored": sum(file.scored for file in scored),

@@ -32,6 +32,26 @@ def row_progress(label: str, total: int | None = None, unit: str = "rows") -> It
         yield lambda done: progress.advance(bar, done)
 
 
+_listeners: dict[str, Callable[[int], None]] = {}
+
+
+@contextmanager
+def listen(run_id: str, advance: Callable[[int], None]) -> Iterator[None]:
+    """Let the tasks of a run, in whichever thread of this process, tell what they have done."""
+    _listeners[run_id] = advance
+    try:
+        yield
+    finally:
+        del _listeners[run_id]
+
+
+def advance_run(run_id: str, done: int) -> None:
+    """Tell whoever listens to the run how many more are done; in another process nobody does."""
+    advance = _listeners.get(run_id)
+    if advance is not None:
+        advance(done)
+
+
 class RunProgress:
     """A progress artifact of the current task run, updated every few seconds; does nothing outside a run or without a server."""
 

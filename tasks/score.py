@@ -1,10 +1,14 @@
-"""score: applies a model to the rows of one file; every column is kept, in order, and the result appears whole or not at all."""
+"""score: applies a model to the rows of a file, a chunk at a time, so that a killed run goes on where it was; every column is kept."""
 
+import functools
+import itertools
 import json
-from contextlib import AbstractContextManager, nullcontext
+import logging
+import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,20 +16,32 @@ import pyarrow.compute as pc
 from prefect import task
 from pydantic import BaseModel, Field
 
-from tasks.errors import DataError
-from tasks.model.bundle import SentimentModel, load_bundle
+from tasks.chunks import Chunk, WorkFolder, are_whole
+from tasks.errors import DataError, MachineError
+from tasks.fingerprint import sha256_of_json
+from tasks.model.bundle import SentimentModel, check_bundle, load_bundle
 from tasks.model.registry import models_folder
 from tasks.outcome import log_step, run_logger
-from tasks.progress import row_progress
+from tasks.pins import PinnedModel
+from tasks.progress import advance_run
+from tasks.results import ResultFile, ResultFormat, as_json, check_replaceable, is_intact, write_result
 from tasks.reviews.batches import Batch
 from tasks.reviews.columns import find_text_column, text_of
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sources import FileSource
 from tasks.schemas import kept_names
-from tasks.store import Store, atomic_file
-from tasks.tables import CsvWriter, TableWriter, map_in_order
+from tasks.store import HashingFile, Recipe, Store, atomic_file
+from tasks.tables import map_in_order
+from tasks.tallies import Facts, merge_facts, tally
 
 ADDED_COLUMNS = ("p_positive", "predicted", "status", "model_id", "source", "source_row")
+BATCHES_PER_CHUNK = 4  # of 4,096 rows, or of 32 MB if that is less
+ROWS_PER_SHARD = 65_536
+LIBRARIES = ("keras", "numpy", "pyarrow", "tensorflow")
+
+_stopped: set[str] = set()  # the runs of this process that were broken off
+_loading = threading.Lock()
+logger = logging.getLogger(__name__)
 
 
 class ScoreSettings(BaseModel, frozen=True, extra="forbid"):
@@ -33,79 +49,266 @@ class ScoreSettings(BaseModel, frozen=True, extra="forbid"):
 
     reader: ReaderSettings = ReaderSettings()
     text_column: str | None = Field(None, description="the column that holds the review; found by its name if not given")
-    format: Literal["parquet", "csv"] = Field("parquet", description="format of the result")
+    format: ResultFormat = Field("parquet", description="format of the result")
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """A file as it was found.
+
+    Args:
+        shards: The file in stretches that are scored apart; together they are all of it.
+        digest: SHA-256 of the file's bytes, taken while its `stamp` was this.
+    """
+
+    source: FileSource
+    shards: tuple[FileSource, ...]
+    digest: str
+    stamp: str
+
+
+@dataclass(frozen=True)
+class ScoringPlan(LookedAt):
+    """What is to be done with one file, for whichever process does a part of it.
+
+    Args:
+        output: Where the result shall stand.
+        key: What the work is known by: input, model, settings, place of the result, code.
+    """
+
+    model: PinnedModel
+    settings: ScoreSettings
+    output: Path
+    key: str
+
+    def folder(self, store: Store) -> WorkFolder:
+        """Return the folder of its chunks."""
+        return WorkFolder(store.root / "score" / self.key)
+
+    @property
+    def quarantine(self) -> Path:
+        """Where the refused rows stand, if there are any."""
+        return self.output.with_name(f"{self.output.name}.quarantine.jsonl")
 
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """What became of one input: rows read = scored + quarantined; paths of what was written."""
+    """What became of one input: rows read = scored + quarantined; paths of what was written; tallies of its rows."""
 
     source: str
+    state: Literal["scored", "already scored"]
     rows: int
     scored: int
     quarantined: int
     output: str
     quarantine: str | None
+    facts: Facts
 
 
-def score_file(source: FileSource, output: Path, model: SentimentModel, settings: ScoreSettings) -> ScoredFile:
-    """Score every row of a file.
+def look_at(source: FileSource, settings: ScoreSettings, digests: dict[Path, str]) -> LookedAt:
+    """Look at a file before anything of it is scored.
 
     Args:
-        source: The file.
-        output: Where the result shall stand when it is complete; `<output>.quarantine.jsonl` stands beside it if rows were refused.
-        model: A bundle opened by `load_bundle`.
-        settings: Reading and writing.
+        digests: Those of the files that were looked at before; the members of an archive share one.
 
     Raises:
-        DataError: The file cannot be read, or rows would be lost.
+        CallerError: There is no such file.
+        DataError: The file cannot be read, or is being written.
+    """
+    shards = source.shards(settings.reader, ROWS_PER_SHARD)
+    stamp = source.stamp()
+    if source.path not in digests:
+        digests[source.path] = source.digest()
+    if source.stamp() != stamp:
+        raise _changed(source)
+    return LookedAt(source, shards, digests[source.path], stamp)
+
+
+def plan_file(looked_at: LookedAt, output: Path, model: PinnedModel, settings: ScoreSettings) -> ScoringPlan:
+    """Say what is to be done with a file.
+
+    Raises:
+        CallerError: Something else stands where the result shall stand.
+    """
+    check_replaceable(output)
+    source = looked_at.source
+    inputs = {"source": looked_at.digest, "member": source.member or "", "model": model.bundle_sha256}
+    place = {"name": source.name, "output": str(output)}
+    recipe = Recipe.of("score", __name__, inputs, settings.model_dump(mode="json") | place, LIBRARIES)
+    return ScoringPlan(**vars(looked_at), model=model, settings=settings, output=output, key=recipe.key)
+
+
+def find_scored(plan: ScoringPlan, store: Store) -> ScoredFile | None:
+    """Return what an earlier run of the same plan came to, if its result still stands whole."""
+    manifest = plan.folder(store).manifest()
+    if manifest is None:
+        return None
+    files = [*manifest["files"], *([manifest["quarantine"]] if manifest["quarantine"] else [])]
+    return _scored_file(plan, manifest, "already scored") if is_intact(plan.output.parent, files) else None
+
+
+def score_shard(plan: ScoringPlan, shard: int, model: SentimentModel, store: Store) -> None:
+    """Score what is missing of a shard.
+
+    Args:
+        plan: The file's plan.
+        shard: Which of its shards.
+        model: The plan's model, opened by `load_bundle`.
+        store: The artifacts folder that keeps the chunks.
+
+    Raises:
+        DataError: The file cannot be read, it changed, or rows would be lost.
         CallerError: There is no text column, or several.
         MachineError: The disk refuses, or the model's bundle changed while it was used.
     """
-    refused: list[dict[str, Any]] = []
-    rows = 0
-    quarantine = output.with_name(f"{output.name}.quarantine.jsonl")
+    source, folder = plan.shards[shard], plan.folder(store)
+    with store.lock(f"score-{plan.key[:16]}-{shard}", f"{source.name} with the same model and settings"):
+        if find_scored(plan, store):
+            return
+        folder.clear_drafts(shard)
+        there = folder.chunks(shard)
+        if are_whole(there):
+            return
 
-    def apply(batch: Batch) -> tuple[Batch, pa.RecordBatch]:
-        return batch, score_batch(batch, source.name, model, settings)
+        def apply(item: tuple[int, bool, Batch]) -> tuple[int, bool, Batch, ScoredBatch | None]:
+            number, last, batch = item
+            if store.run_id in _stopped:
+                raise MachineError("The run was stopped. Finished chunks are kept; the same command goes on from there.")
+            return number, last, batch, None if number in there else score_batch(batch, source.name, model, plan.settings)
 
-    with atomic_file(output) as file, _open_writer(file, settings) as writer, row_progress(f"score {source.name}") as advance:
-        for batch, result in map_in_order(apply, source.read(settings.reader)):
-            writer.write(result)
-            refused.extend(asdict(row) for row in batch.refused)
-            rows += batch.columns.num_rows + len(batch.refused)
-            advance(batch.columns.num_rows)
-        if rows != writer.rows + len(refused):
-            raise DataError(
-                f"{source.name}: {rows} rows were read, {writer.rows} written and {len(refused)} refused; nothing was published."
-            )
-        if refused and not writer.rows:
-            raise DataError(
-                f"{source.name}: none of its {rows:,} rows could be read; the first: {refused[0]['reason']}. Nothing was published."
-            )
-        model.check_unchanged()
-        _write_quarantine(quarantine, refused)
-    return ScoredFile(source.name, rows, writer.rows, len(refused), str(output), str(quarantine) if refused else None)
+        scored = map_in_order(apply, _numbered(source.read(plan.settings.reader)))
+        for number, group in itertools.groupby(scored, key=lambda item: item[0]):
+            if number in there:
+                advance_run(store.run_id, there[number].rows)
+                continue
+            with folder.open(shard, number) as draft:
+                for _, last, batch, result in group:
+                    draft.add(batch, *cast(ScoredBatch, result))
+                    draft.last = last
+                    advance_run(store.run_id, batch.columns.num_rows + len(batch.refused))
+                check_source(plan)
+                model.check_unchanged()
 
 
-def _open_writer(file: BinaryIO, settings: ScoreSettings) -> AbstractContextManager[TableWriter | CsvWriter]:
-    return TableWriter(file) if settings.format == "parquet" else nullcontext(CsvWriter(file))
+def _numbered(batches: Iterator[Batch]) -> Iterator[tuple[int, bool, Batch]]:
+    """Yield each batch with the number of its chunk, and whether it is the last."""
+    held = next(batches)
+    for position in itertools.count():
+        following = next(batches, None)
+        yield position // BATCHES_PER_CHUNK, following is None, held
+        if following is None:
+            return
+        held = following
 
 
-def _write_quarantine(place: Path, refused: list[dict[str, Any]]) -> None:
+def check_source(plan: ScoringPlan) -> None:
+    """Check that the file is still the one that was planned for; where only its time changed, by its content.
+
+    Raises:
+        DataError: It is not.
+    """
+    try:
+        if plan.source.stamp() == plan.stamp or plan.source.digest() == plan.digest:
+            return
+    except OSError:
+        pass
+    raise _changed(plan.source)
+
+
+def _changed(source: FileSource) -> DataError:
+    return DataError(f"{source.name} changed while it was read. Nothing of it was published; run again when nobody writes it.")
+
+
+def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
+    """Write the result of a file whose shards are all scored, after every row is accounted for.
+
+    Raises:
+        DataError: The file changed, rows would be lost, or none of them could be read.
+        MachineError: The disk refuses, or chunks are missing.
+    """
+    folder = plan.folder(store)
+    with store.lock(f"publish-{sha256_of_json(str(plan.output))[:16]}", f"the result {plan.output}"):
+        if found := find_scored(plan, store):
+            return found
+        chunks = [chunk for shard in range(len(plan.shards)) for chunk in folder.whole_shard(shard)]
+        _check_accounts(plan, chunks)
+        if plan.source.digest() != plan.digest:
+            folder.clear()
+            raise _changed(plan.source)
+        draft = write_result(plan.output, plan.key[:16], plan.settings.format, ((chunk.size, folder.read(chunk)) for chunk in chunks))
+        try:
+            rows, refused = sum(chunk.rows for chunk in chunks), [row for chunk in chunks for row in chunk.refused]
+            if rows != draft.rows + len(refused):
+                raise _lost(plan.source, rows, draft.rows, len(refused))
+            manifest = {
+                "source": plan.source.name,
+                "source_sha256": plan.digest,
+                "rows": rows,
+                "scored": draft.rows,
+                "quarantined": len(refused),
+                "model_id": plan.model.model_id,
+                "bundle_sha256": plan.model.bundle_sha256,
+                "settings": plan.settings.model_dump(mode="json"),
+                "files": [asdict(file) for file in draft.files],
+                "quarantine": _write_quarantine(plan.quarantine, refused),
+                "facts": merge_facts(chunk.facts for chunk in chunks),
+            }
+            draft.publish(as_json(manifest))
+        finally:
+            draft.discard()
+        folder.finish(as_json(manifest))
+    return _scored_file(plan, manifest, "scored")
+
+
+def _check_accounts(plan: ScoringPlan, chunks: list[Chunk]) -> None:
+    """Check that the chunks hold every row from the first to the last once."""
+    expected = 1
+    for chunk in chunks:
+        if chunk.rows != chunk.scored + len(chunk.refused) or (chunk.rows and chunk.first_row != expected):
+            raise _lost(plan.source, chunk.rows, chunk.scored, len(chunk.refused))
+        expected += chunk.rows
+    rows, scored = sum(chunk.rows for chunk in chunks), sum(chunk.scored for chunk in chunks)
+    stated = plan.shards[-1].stretch
+    if stated is not None and rows != stated[1]:
+        raise _lost(plan.source, stated[1], scored, rows - scored)
+    if rows and not scored:
+        first = next(chunk.refused[0]["reason"] for chunk in chunks if chunk.refused)
+        raise DataError(f"{plan.source.name}: none of its {rows:,} rows could be read; the first: {first}. Nothing was published.")
+
+
+def _lost(source: FileSource, rows: int, scored: int, refused: int) -> DataError:
+    return DataError(f"{source.name}: {rows:,} rows were read, {scored:,} scored and {refused:,} refused; nothing was published.")
+
+
+def _write_quarantine(place: Path, refused: list[dict[str, Any]]) -> ResultFile | None:
     """Write the refused rows, or remove what an earlier run of the same file left there; the result itself appears after this."""
     if not refused:
         place.unlink(missing_ok=True)
-        return
+        return None
     with atomic_file(place) as file:
         file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in refused).encode())
+        written = cast(HashingFile, file)
+    return ResultFile(place.name, written.sha256, written.size, len(refused))
 
 
-def score_batch(batch: Batch, source: str, model: SentimentModel, settings: ScoreSettings) -> pa.RecordBatch:
+def _scored_file(plan: ScoringPlan, manifest: dict[str, Any], state: Literal["scored", "already scored"]) -> ScoredFile:
+    quarantine = str(plan.quarantine) if manifest["quarantine"] else None
+    counts = (manifest["rows"], manifest["scored"], manifest["quarantined"])
+    return ScoredFile(plan.source.name, state, *counts, str(plan.output), quarantine, manifest["facts"])
+
+
+class ScoredBatch(NamedTuple):
+    """The rows of a batch as they were scored, and what was counted of them."""
+
+    rows: pa.RecordBatch
+    facts: Facts
+
+
+def score_batch(batch: Batch, source: str, model: SentimentModel, settings: ScoreSettings) -> ScoredBatch:
     """Return the batch's own columns, then `ADDED_COLUMNS`; a column of such a name is kept as `input_<name>`."""
     columns = batch.columns
-    text_column = find_text_column(columns.schema.names, settings.text_column)
-    scores = model.score_reviews(text_of(columns, text_column))
+    reviews = text_of(columns, find_text_column(columns.schema.names, settings.text_column))
+    scores = model.score_reviews(reviews)
     unscored = pa.array(np.isin(scores.status, ("empty", "unknown_words")))
     probability = pa.array(scores.p_positive, pa.float32())
     added = {
@@ -117,16 +320,40 @@ def score_batch(batch: Batch, source: str, model: SentimentModel, settings: Scor
         "source_row": batch.source_row,
     }
     names = [*kept_names(columns.schema.names, added), *added]
-    return pa.RecordBatch.from_arrays([*columns.columns, *added.values()], names=names)
+    rows = pa.RecordBatch.from_arrays([*columns.columns, *added.values()], names=names)
+    return ScoredBatch(rows, tally(batch, source, reviews, scores, added["predicted"], model))
 
 
-@task(task_run_name="score {source.name}")
-def score(source: FileSource, output: Path, model_id: str, settings: ScoreSettings, store: Store) -> ScoredFile:
-    """Score one file with one model."""
-    model = load_bundle(models_folder(store) / model_id)
+def open_model(model: PinnedModel, store: Store) -> SentimentModel:
+    """Return the pinned model, loaded once in a process.
+
+    Raises:
+        CallerError: Its bundle is gone.
+        MachineError: Its bundle is damaged, or not the one that was pinned.
+    """
+    folder = models_folder(store) / model.model_id
+    if check_bundle(folder) != model.bundle_sha256:
+        raise MachineError(f"The bundle of model {model.model_id} was changed since this run began. Nothing was published; run again.")
+    with _loading:
+        return _load(folder, model.bundle_sha256)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(folder: Path, bundle_sha256: str) -> SentimentModel:
+    return load_bundle(folder)
+
+
+def stop_run(store: Store) -> None:
+    """Let the tasks of a broken-off run that are under way in this process end at their next batch."""
+    _stopped.add(store.run_id)
+
+
+@task(task_run_name="score {plan.source.name} {shard}")
+def score(plan: ScoringPlan, shard: int, store: Store) -> None:
+    """Score one shard of a file."""
+    name = plan.source.name + (f", shard {shard + 1} of {len(plan.shards)}" if len(plan.shards) > 1 else "")
+    log_step("score", f"{name}: {plan.source.describe(plan.settings.reader, plan.settings.text_column)}")
+    model = open_model(plan.model, store)
     if model.settings.trained_on["sample"]:
-        run_logger().warning("Model %s was trained on the generated sample: its scores of %s mean nothing.", model_id, source.name)
-    log_step("score", f"{source.name}: {source.describe(settings.reader, settings.text_column)}")
-    result = score_file(source, output, model, settings)
-    log_step("score", f"{source.name}: {result.scored:,} of {result.rows:,} rows scored, {result.quarantined:,} quarantined")
-    return result
+        run_logger().warning("Model %s was trained on the generated sample: its scores of %s mean nothing.", model.model_id, name)
+    score_shard(plan, shard, model, store)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,9 @@ from conftest import Command
 from tasks.errors import CallerError, DataError, MachineError
 from tasks.model.bundle import SentimentModel, load_bundle
 from tasks.reviews.sources import FileSource
-from tasks.score import ADDED_COLUMNS, ScoredFile, ScoreSettings, score_file
+from tasks.pins import PinnedModel
+from tasks.score import ADDED_COLUMNS, ScoredFile, ScoreSettings, look_at, plan_file, publish_file, score_shard
+from tasks.store import Store
 
 GOOD, BAD = "The plot was wonderful, the cast was superb", "The plot was dull, the cast was wooden"
 
@@ -34,9 +37,19 @@ def apply(model: SentimentModel, tmp_path: Path) -> Callable[..., tuple[ScoredFi
 
     def call(path: Path, **settings: Any) -> tuple[ScoredFile, Path]:
         output = tmp_path / "out" / f"{path.name}.{settings.get('format', 'parquet')}"
-        return score_file(FileSource(path, path.name), output, model, ScoreSettings(**settings)), output
+        return score_file(path, output, model, Store(tmp_path / "work"), **settings), output
 
     return call
+
+
+def score_file(path: Path, output: Path, model: SentimentModel, store: Store, **settings: Any) -> ScoredFile:
+    """Score a file, shard after shard, and publish it."""
+    chosen = ScoreSettings(**settings)
+    pinned = PinnedModel(model.model_id, model.manifest_sha256)
+    plan = plan_file(look_at(FileSource(path, path.name), chosen, {}), output, pinned, chosen)
+    for shard in range(len(plan.shards)):
+        score_shard(plan, shard, model, store)
+    return publish_file(plan, store)
 
 
 def write_csv(path: Path, columns: list[str], *rows: list[str]) -> Path:
@@ -143,8 +156,9 @@ def test_band_of_uncertainty(apply: Callable[..., tuple[ScoredFile, Path]], mode
     p = pq.read_table(apply(path)[1])["p_positive"].to_pylist()
     output = tmp_path / "banded.parquet"
 
-    score_file(FileSource(path, "in.csv"), output, replace(model, decision=Decision(p[1] + 1e-3, p[0])), ScoreSettings())
-    score_file(FileSource(path, "in.csv"), tmp_path / "b.parquet", replace(model, decision=Decision(p[1], p[0] + 1e-3)), ScoreSettings())
+    store = Store(tmp_path / "work")
+    score_file(path, output, replace(model, decision=Decision(p[1] + 1e-3, p[0])), store)
+    score_file(path, tmp_path / "b.parquet", replace(model, decision=Decision(p[1], p[0] + 1e-3)), store)
 
     assert pq.read_table(output)["predicted"].to_pylist() == ["positive", "negative"]
     assert pq.read_table(tmp_path / "b.parquet")["predicted"].to_pylist() == ["uncertain", "uncertain"]
@@ -172,8 +186,8 @@ def test_columns_of_the_added_names_are_kept(apply: Callable[..., tuple[ScoredFi
     path = write_csv(tmp_path / "in.csv", ["review", "status", "source"], [GOOD, "shipped", "web"])
 
     _, once = apply(path)
-    _, twice = apply(once)
-    _, thrice = apply(twice)
+    _, twice = apply(once / "part-00000.parquet")
+    _, thrice = apply(twice / "part-00000.parquet")
 
     assert pq.read_table(once).column_names == ["review", "input_status", "input_source", *ADDED_COLUMNS]
     assert pq.read_table(once)["input_status"].to_pylist() == ["shipped"]
@@ -195,7 +209,7 @@ def test_csv_result_reads_back(apply: Callable[..., tuple[ScoredFile, Path]], tm
     expected = pq.read_table(parquet)
     assert header == expected.column_names
     assert [row[1] for row in rows] == texts
-    assert [row[2] for row in rows] == ["" if value is None else str(value) for value in expected["p_positive"].to_pylist()]
+    assert [np.float32(row[2]) if row[2] else None for row in rows] == expected["p_positive"].to_pylist()
     assert [row[4] for row in rows] == expected["status"].to_pylist()
 
 
