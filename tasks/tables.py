@@ -1,15 +1,15 @@
 """Parquet in and out, one row group at a time, with both cores at work and memory bounded."""
 
-import csv
 import io
 import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,11 +49,25 @@ def map_in_order(function: Callable[[T], R], items: Iterable[T], threads: int | 
             yield result
 
 
+class _Sink(io.RawIOBase):
+    """Hands bytes on to a file, until that is given up."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.given_up = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return len(data) if self.given_up else self._file.write(data)
+
+
 class TableWriter:
     """Writes batches to Parquet, a row group a batch, into an open binary file; the first batch decides the schema."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema | None = None) -> None:
-        self._file = file
+        self._sink = _Sink(file)
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
         if schema is not None:
@@ -61,7 +75,7 @@ class TableWriter:
 
     def _start(self, schema: pa.Schema) -> pq.ParquetWriter:
         # Level 1 of zstd writes as fast as snappy and takes a third less room; plain Parquet types keep the file readable anywhere.
-        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", compression_level=1)
+        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd", compression_level=1)
         return self._writer
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
@@ -84,27 +98,6 @@ class TableWriter:
         if kind is None:
             self.close()
         elif self._writer is not None:
-            self._writer.is_open = False  # else its destructor would end the file, and complain that it is closed
-
-
-class CsvWriter:
-    """Writes batches as RFC 4180 CSV in UTF-8, header first; null is an empty field."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._started = False
-        self.rows = 0
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        if not self._started:
-            writer.writerow(batch.schema.names)
-            self._started = True
-        writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-        self._file.write(text.getvalue().encode())
-        self.rows += batch.num_rows
-
-    def close(self) -> None:
-        """Do nothing; the file is its owner's to close."""
+            self._sink.given_up = True  # its destructor would write the footer, to a file that is closed by then
+            with suppress(Exception):
+                self._writer.close()

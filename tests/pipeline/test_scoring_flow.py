@@ -17,8 +17,8 @@ from conftest import Command
 
 from tasks.errors import CallerError, DataError, MachineError
 from tasks.model.bundle import SentimentModel, load_bundle
-from tasks.reviews.sources import FileSource
 from tasks.pins import PinnedModel
+from tasks.reviews.sources import FileSource
 from tasks.score import ADDED_COLUMNS, ScoredFile, ScoreSettings, look_at, plan_file, publish_file, score_shard
 from tasks.store import Store
 

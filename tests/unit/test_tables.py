@@ -1,14 +1,15 @@
-import csv
+import gc
 import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.tables import CsvWriter, TableWriter, count_rows, map_in_order, read_batches, read_columns
+from tasks.tables import TableWriter, count_rows, map_in_order, read_batches, read_columns
 
 BATCHES = [pa.record_batch({"id": ["a", "b"], "tokens": pa.array([["x"], []]), "stars": pa.array([1, None], pa.int8())}) for _ in range(3)]
 
@@ -88,14 +89,24 @@ def test_an_error_reaches_the_caller() -> None:
         next(results)
 
 
-def test_csv_keeps_every_character() -> None:
-    """Python's own reader gives back quotes, commas, line ends of any kind and accents; null is an empty field; one header."""
-    texts = ['say "no", please', "two\nlines", "old\rmac", "dos\r\n", " é, 你好 ", "", None, "007"]
-    batches = [pa.record_batch({"text": texts, "n, or so": list(range(8))}), pa.record_batch({"text": ["last"], "n, or so": [8]})]
-    file = io.BytesIO()
-    writer = CsvWriter(file)
-    for batch in batches:
-        writer.write(batch)
-    writer.close()
-    rows = list(csv.reader(io.StringIO(file.getvalue().decode("utf-8"), newline="")))
-    assert rows == [["text", "n, or so"], *([text or "", str(n)] for n, text in enumerate([*texts, "last"]))]
+def test_given_up_table_is_not_written_to() -> None:
+    """After an error in its block a writer is done with its file: nothing writes there when the writer is cleared away later."""
+    late = []
+
+    class Sink(io.BytesIO):
+        given_up = False
+
+        def write(self, data: Any) -> int:
+            if self.given_up:
+                late.append(len(data))
+            return super().write(data)
+
+    sink = Sink()
+    with pytest.raises(ZeroDivisionError), TableWriter(sink) as writer:
+        writer.write(pa.record_batch({"n": [1]}))
+        1 / 0  # noqa: B018
+    sink.given_up = True
+    del writer
+    gc.collect()
+
+    assert late == []
