@@ -336,7 +336,9 @@ def open_model(model: PinnedModel, store: Store) -> SentimentModel:
 
 @functools.lru_cache(maxsize=1)
 def _load(folder: Path, bundle_sha256: str) -> SentimentModel:
-    return load_bundle(folder)
+    model = load_bundle(folder)
+    model.seen  # noqa: B018  read now, while the bundle is known to be whole
+    return model
 
 
 def stop_run(store: Store) -> None:
