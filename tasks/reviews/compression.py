@@ -246,13 +246,15 @@ def open_file(path: Path) -> IO[bytes]:
     """Open a file's own bytes.
 
     Raises:
-        CallerError: It is a folder or not there.
-        MachineError: The disk or its permissions refuse.
+        CallerError: It is a folder, not there, or not to be read by this user.
+        MachineError: The disk refuses.
     """
     try:
         return path.open("rb", buffering=0)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise CallerError(f"{path} is {'a folder' if path.is_dir() else 'not there'}; a file was expected.") from error
+    except PermissionError as error:
+        raise CallerError(f"{path} may not be read by this user. Allow it, or copy the file and name the copy.") from error
     except OSError as error:
         raise MachineError(f"{path} cannot be opened: {error.strerror}.") from error
 

@@ -145,7 +145,7 @@ def _reaching(address: str) -> Iterator[None]:
     except (PipelineError, ImportError, ValueError):
         raise
     except FileNotFoundError as error:
-        raise CallerError(f"There is no such file, folder or match: {_shown(address)!r}.") from error
+        raise CallerError(f"There is no such file, folder or match: {_shown(address)!r}. Check the address.") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise MachineError(f"The disk is full: {_shown(address)} cannot be copied here. Make room and run again.") from error

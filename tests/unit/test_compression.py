@@ -1,16 +1,18 @@
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import os
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pyarrow as pa
 import pytest
 
-from tasks.errors import CallerError, DataError
+from tasks.errors import CallerError, DataError, MachineError
 from tasks.reviews import compression
 from tasks.reviews.compression import check_declared_size, is_workbook, list_members, open_decompressed
 
@@ -132,12 +134,23 @@ def test_a_missing_file_is_the_callers_mistake(tmp_path: Path) -> None:
         open_decompressed(tmp_path)
 
 
+def test_a_file_that_may_not_be_read_is_the_callers_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told apart from a disk that fails, so that it stops no other file."""
+    path = tmp_path / "a.csv"
+    path.touch()
+    for error, kind, words in (
+        (PermissionError(errno.EACCES, "Permission denied"), CallerError, "may not be read by this user. Allow it"),
+        (OSError(errno.EIO, "Input/output error"), MachineError, "cannot be opened: Input/output error"),
+    ):
+        monkeypatch.setattr(Path, "open", Mock(side_effect=error))
+        with pytest.raises(kind, match=words):
+            open_decompressed(path)
+
+
 def test_a_bomb_is_stopped_in_flat_memory(tmp_path: Path) -> None:
     """A gigabyte of zeros in a megabyte ends in a clear error without being held."""
     path = tmp_path / "bomb.gz"
-    with gzip.open(path, "wb", compresslevel=9) as file:
-        for _ in range(320):
-            file.write(bytes(1 << 20))
+    path.write_bytes(gzip.compress(bytes(1 << 20), 9) * 1024)
     before = psutil.Process().memory_info().rss
     with pytest.raises(DataError, match=r"bomb\.gz unpacks to more than 200 times"), open_decompressed(path) as stream:
         while stream.read(1 << 20):

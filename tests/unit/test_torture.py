@@ -4,12 +4,18 @@ What is expected is known from how the files were written; where they can read a
 """
 
 import csv
+import gzip
 import io
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import tiny
 from torture import (
     COMPRESSIONS,
     DELIMITERS,
@@ -24,7 +30,7 @@ from torture import (
     pairs,
     write,
 )
-from torture_faults import FAULTS
+from torture_faults import FAULTS, bomb
 from torture_oddities import CSV, OTHERS
 
 from tasks.reviews.batches import Batch
@@ -106,6 +112,35 @@ def test_faults(tmp_path: Path, name: str) -> None:
         for batches in read(fault.path, ReaderSettings()):
             for batch in batches:
                 text_of(batch.columns, find_text_column(batch.columns.schema.names, fault.text_column))
+
+
+def _peak(path: Path) -> dict[str, Any]:
+    """Read a file in a process of its own: MB at its peak, rows, what it was told."""
+    program = tiny.PROJECT / "tests" / "benchmarks" / "memory_of_readers.py"
+    child = subprocess.run([sys.executable, program, "--child", path], check=True, capture_output=True, text=True)
+    return dict(json.loads(child.stdout))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no peak to ask for")
+def test_a_bomb_of_a_gigabyte_needs_little_memory(tmp_path: Path) -> None:
+    """It ends in its error under 500 MB, and in seconds."""
+    peak = _peak(bomb(tmp_path / "a.csv.gz", lambda data: gzip.compress(data, 9)))
+    assert "like a decompression bomb" in peak["told"]
+    assert peak["megabytes"] < 500 and peak["cpu_seconds"] < 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no peak to ask for")
+@pytest.mark.parametrize("form", ["csv.gz", "jsonl", "parquet"])
+def test_the_peak_is_that_of_a_tenth_of_the_file(tmp_path: Path, form: str) -> None:
+    """Ten times the rows, 7 and 70 MB, and next to nothing more is held."""
+    rows = [{"id": str(number), "review": f"{number} " + "it was so good " * 60} for number in range(8000)]
+    peaks = []
+    for times in (1, 10):
+        path = tmp_path / f"a{times}"
+        content = FORMATS[form.partition(".")[0]](rows * times)
+        peaks.append(_peak(write(path, gzip.compress(content, 1) if form.endswith(".gz") else content)))
+    assert [peak["rows"] for peak in peaks] == [8000, 80_000]
+    assert peaks[1]["megabytes"] < peaks[0]["megabytes"] + 40
 
 
 def test_crlf_in_quotes_survives_every_offset_of_a_block(tmp_path: Path) -> None:
