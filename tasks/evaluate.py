@@ -14,7 +14,8 @@ from prefect import task
 
 from tasks.facts import collect_facts
 from tasks.model import bundle
-from tasks.model.decision import UNCERTAIN, Decision
+from tasks.model.behaviour import check_behaviour
+from tasks.model.decision import UNCERTAIN
 from tasks.model.linear import LinearSettings, fit_linear, linear_logits, refit_linear
 from tasks.model.metrics import (
     LINEAR_BASELINE,
@@ -83,7 +84,7 @@ def evaluate_artifact(
         scores = score_test_rows(sentiment_model, rows, store)
         trained = store.record_of(model).recipe
         linear = scores.parts[bundle.LINEAR] if has_default_linear_part(trained) else linear_baseline(rows, store)
-        evaluation = _evaluate(scores, linear, sentiment_model.decision, rows, settings, store)
+        evaluation = _evaluate(sentiment_model, scores, linear, rows, settings, store)
         log_step("evaluate", _headline(evaluation))
         with TableWriter(draft.open(f"evaluate/{recipe.key}/{PREDICTIONS}")) as writer:
             writer.write(_predictions(scores, linear))
@@ -192,7 +193,7 @@ def labels_of(side: str, rows: ArtifactRef, store: Store) -> np.ndarray:
 
 
 def _evaluate(
-    scores: TestScores, linear: np.ndarray, decision: Decision, rows: ArtifactRef, settings: EvaluationSettings, store: Store
+    model: bundle.SentimentModel, scores: TestScores, linear: np.ndarray, rows: ArtifactRef, settings: EvaluationSettings, store: Store
 ) -> Evaluation:
     prior = float(np.mean(labels_of("train", rows, store)))
     lengths, order = label_lengths(scores.num_tokens, settings)
@@ -206,7 +207,8 @@ def _evaluate(
         baselines={"majority": np.full(len(scores.y_true), prior), "linear": linear},
         slices=slices,
         settings=settings,
-        certain=pc.not_equal(decision.classes(scores.y_score), UNCERTAIN).to_numpy(zero_copy_only=False),
+        certain=pc.not_equal(model.decision.classes(scores.y_score), UNCERTAIN).to_numpy(zero_copy_only=False),
+        behaviour=check_behaviour(lambda texts: model.score_reviews(pa.array(texts)).p_positive, settings.threshold),
     )
 
 

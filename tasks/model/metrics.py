@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, Field, field_validator
 
 from tasks.errors import DataError
+from tasks.model.behaviour import FamilyResult
 from tasks.model.bootstrap import INTERVAL_METRICS, RowTable, percentile_interval, wilson_interval
 from tasks.schemas import CLASS_NAMES
 
@@ -128,6 +129,7 @@ class Evaluation(TypedDict):
     parts: dict[str, Scores]
     baselines: dict[str, Scores]
     slices: list[SliceScores]
+    behaviour: list[FamilyResult]
     classification_report: str
     settings: dict[str, Any]
     golden: NotRequired[GoldenScores]
@@ -142,6 +144,7 @@ def evaluate_models(
     slices: Sequence[SliceScores],
     settings: EvaluationSettings,
     certain: ArrayLike | None = None,
+    behaviour: Sequence[FamilyResult] = (),
 ) -> Evaluation:
     """Score the model, its parts and its baselines on the same rows and the same resamples.
 
@@ -153,6 +156,7 @@ def evaluate_models(
         slices: From `slice_metrics`.
         settings: Threshold, bins, resampling.
         certain: bool, shape (num_rows,): rows outside the model's uncertain band; all of them if not given.
+        behaviour: From `check_behaviour`.
 
     Raises:
         DataError: As `score_predictions`.
@@ -166,6 +170,7 @@ def evaluate_models(
         "parts": {name: score_predictions(y_true, score, settings) for name, score in parts.items()},
         "baselines": {name: score_predictions(y_true, score, settings) for name, score in baselines.items()},
         "slices": list(slices),
+        "behaviour": list(behaviour),
         "classification_report": classification_report_text(y_true, y_score, settings.threshold),
         "settings": settings.model_dump(mode="json"),
     }

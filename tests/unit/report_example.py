@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.model.behaviour import check_behaviour
 from tasks.model.metrics import (
     Evaluation,
     EvaluationSettings,
@@ -45,6 +46,7 @@ def example_evaluation(source: str = "reviews.csv") -> Evaluation:
             *slice_metrics(Y_TRUE, Y_SCORE, sources, SETTINGS, by="source"),
         ],
         settings=SETTINGS,
+        behaviour=check_behaviour(lambda texts: np.array([0.25 + 0.5 * ("good" in text) for text in texts])),
     )
 
 

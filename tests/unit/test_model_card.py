@@ -27,7 +27,7 @@ def test_a_card_says_what_the_model_is_for_and_not_for() -> None:
     bare = ReportFacts(model_id="m1", preset="quick", evaluation=example_evaluation())
     for card in (render_model_card(example_facts()), render_model_card(bare)):
         headings = re.findall(r"^## (.+)$", card, flags=re.MULTILINE)
-        assert headings[:5] == ["Intended use", "Not for", "Training data", "Metrics", "Limits"]
+        assert headings[:6] == ["Intended use", "Not for", "Training data", "Metrics", "Behaviour", "Limits"]
         assert not re.search(r"\b(None|nan)\b", card.replace("None of", ""))
 
 

@@ -27,7 +27,7 @@ def svgs() -> dict[str, str]:
 
 
 def _bare_facts() -> ReportFacts:
-    return ReportFacts(model_id="m1", preset="quick", evaluation=example_evaluation())
+    return ReportFacts(model_id="m1", preset="quick", evaluation={**example_evaluation(), "behaviour": []})
 
 
 def test_the_page_stands_alone(svgs: dict[str, str]) -> None:
