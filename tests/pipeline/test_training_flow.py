@@ -160,6 +160,22 @@ def test_predictions_are_of_the_test_rows(trained: tiny.Trained) -> None:
     assert json.loads(metrics.read_text(encoding="utf-8"))["model"]["accuracy"] == trained.summary["test"]["accuracy"]
 
 
+def test_behaviour_is_that_of_the_model(trained: tiny.Trained) -> None:
+    """The metrics hold what the bundle's own model does on the texts of every family; report and card show each."""
+    from tasks.model.behaviour import check_behaviour
+    from tasks.model.bundle import load_bundle
+
+    model = load_bundle(trained.bundle)
+    told = json.loads((trained.bundle / "metrics.json").read_text(encoding="utf-8"))["behaviour"]
+    card = (trained.bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+    page = Path(trained.summary["report"]).read_text(encoding="utf-8")
+
+    assert told == check_behaviour(lambda texts: model.score_reviews(pa.array(texts)).p_positive)
+    for row in told:
+        assert f"| {row['family']} | {row['kind']} | {row['criterion']} | {row['passed']} of {row['cases']} |" in card
+        assert row["criterion"] in page and f"{row['passed']} of {row['cases']}" in page
+
+
 def test_bundle_is_whole_and_sealed(trained: tiny.Trained) -> None:
     """The bundle holds the files of the contract and no others, and `bundle.json` their SHA-256 and sizes."""
     sealed = json.loads((trained.bundle / "bundle.json").read_text(encoding="utf-8"))

@@ -57,7 +57,7 @@ def test_the_page_tells_every_fact() -> None:
         f"95% interval {low * 100:.1f}–{high * 100:.1f}%",
         f"{scores['roc_auc']:.4f}", f"{scores['log_loss']:.4f}", "majority baseline", "LSTM part alone",
         "2,037", "2,000", "37", "reason-word", "source-word", "42 3 with another label", "11 repeat a held-out row, exactly or nearly",
-        "10 duplicate of a test review, 1 near-duplicate of a validation review.", "out-2-word duplicate of a test review in-2-word 1.000",
+        "10 as duplicate of a test review, 1 as near-duplicate of a validation review.", "out-2-word duplicate of a test review in-2-word 1.000",
         "train 1,400 49.9%", "Decided by a hash of each text", "176 tokens", "summary-word", "0.2800",
         "3 epochs; the weights of epoch 2 were kept. 771,713 trained numbers",
         "macro avg", "champion-word", "length: 0–99", "source: word", "word-", "probability of positive",
