@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import html
 import json
 import re
 import time
@@ -168,7 +169,7 @@ def test_behaviour_is_that_of_the_model(trained: tiny.Trained) -> None:
     model = load_bundle(trained.bundle)
     told = json.loads((trained.bundle / "metrics.json").read_text(encoding="utf-8"))["behaviour"]
     card = (trained.bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
-    page = Path(trained.summary["report"]).read_text(encoding="utf-8")
+    page = html.unescape(Path(trained.summary["report"]).read_text(encoding="utf-8"))
 
     assert told == check_behaviour(lambda texts: model.score_reviews(pa.array(texts)).p_positive)
     for row in told:
