@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 EXAMPLES = """examples:
@@ -35,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train, evaluate and, if it is good enough, promote a model")
     _add_training_arguments(train)
     train.add_argument("--force-promote", metavar="REASON", help="make the new model champion whatever the comparison says")
+    train.add_argument(
+        "--folds", type=partial(_from, least=2), metavar="K", help="cross-validate the settings as well, on the rows that are not test rows"
+    )
     _add_common_arguments(train)
 
     score = commands.add_parser("score", help="score review files with the champion")
@@ -61,6 +65,41 @@ def build_parser() -> argparse.ArgumentParser:
             action.add_argument("--reason", required=True, help="kept in the history")
         _add_common_arguments(action)
 
+    tune = commands.add_parser(
+        "tune",
+        help="search for better settings on validation rows and write the best as a preset file",
+        description="Search for better settings. Trials are judged on validation rows, a fifth of all that are not test rows at least "
+        "(--set split.validation_share=… for another share), never on test rows.",
+    )
+    _add_training_arguments(tune)
+    tune.add_argument(
+        "--minutes", type=_minutes, default=30.0, metavar="M", help="how long to search (default: 30); the same command goes on"
+    )
+    tune.add_argument("--trials", type=partial(_from, least=1), metavar="N", help="end earlier, when the search holds so many trials")
+    tune.add_argument(
+        "--search",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUES]",
+        help="search this setting, e.g. model.units, model.units=32..128 or model.batch_size=[32,64] (default: a choice of the project's)",
+    )
+    tune.add_argument("--output", metavar="FILE", help="the preset file (default: ARTIFACTS/tune/STUDY/best.json)")
+    _add_common_arguments(tune)
+
+    ablate = commands.add_parser(
+        "ablate",
+        help="measure on validation rows what each ingredient of a model is worth",
+        description="Leave out one ingredient of the model at a time and measure what that costs on validation rows, a fifth of all that "
+        "are not test rows at least (--set split.validation_share=… for another share). What was measured before is not trained again.",
+    )
+    _add_training_arguments(ablate)
+    ablate.add_argument(
+        "--only", action="append", default=[], metavar="INGREDIENT", help="leave out only this one, e.g. 'pair vectors' (default: each)"
+    )
+    ablate.add_argument("--try", dest="changes", action="append", default=[], metavar="NAME=VALUE", help="try a setting, a line for each")
+    ablate.add_argument("--seeds", type=partial(_from, least=1), default=3, metavar="N", help="models for each line (default: 3)")
+    _add_common_arguments(ablate)
+
     why = commands.add_parser("why", help="say for every step whether it would run, and what changed")
     why.add_argument("what", choices=["train"], help="the command to explain")
     _add_training_arguments(why)
@@ -83,7 +122,12 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="sample (generated here, the default), imdb (the official archive), or files, folders and globs",
     )
-    parser.add_argument("--preset", default="default", choices=["default", "tutorial", "quick"])
+    parser.add_argument(
+        "--preset",
+        default="default",
+        metavar="NAME|FILE",
+        help="default, tutorial, quick, or a preset file such as `sentiment tune` writes",
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -137,17 +181,35 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one machine-readable line last")
 
 
+def _from(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     _quieten_libraries()
-    from flows import commands
+    from flows import commands, experiments
     from tasks.errors import PipelineError
 
     run: dict[str, Any] = {
         "train": commands.train,
         "score": commands.score,
         "models": commands.models,
+        "tune": experiments.tune,
+        "ablate": experiments.ablate,
         "why": commands.why,
         "verify": commands.verify,
         "gc": commands.gc,

@@ -36,6 +36,7 @@ def train(options: Namespace) -> Outcome:
             artifacts=options.artifacts,
             force_promote=options.force_promote,
             golden_test=options.golden_test,
+            folds=options.folds,
         )
     )
     _print_training(summary)
@@ -212,8 +213,11 @@ def _run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     from httpx import HTTPError
     from prefect.exceptions import PrefectException
 
+    from flows.temporary_server import start_out_of_reach
+
     _show_steps()
     started = time.perf_counter()
+    start_out_of_reach()
     try:
         summary = call()
     except PipelineError:
@@ -273,6 +277,7 @@ def _print_training(summary: dict[str, Any]) -> None:
         *([f"golden    accuracy {summary['golden']['accuracy']:.2%}, {summary['golden']['rows']:,} rows"] if "golden" in summary else []),
         *([f"parts     {parts}"] if len(summary["parts"]) > 1 else []),
         *([f"gate      {_count_rules(summary['rules'])}"] if summary["rules"] else []),
+        *([_folds_line(summary["cross_validation"])] if "cross_validation" in summary else []),
         *(["sample    trained on generated reviews: these numbers prove the pipeline, not the model"] if summary["sample"] else []),
         f"report    {summary['report']}",
         f"bundle    {summary['bundle']}",
@@ -286,6 +291,14 @@ def _count_rules(rules: list[dict[str, Any]]) -> str:
     failed = ", ".join(rule["rule"] for rule in rules if rule["verdict"] == "failed")
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("passed", "failed", "not applied") if counts[verdict]) + (
         f" ({failed})" if failed else ""
+    )
+
+
+def _folds_line(found: dict[str, Any]) -> str:
+    accuracy, log_loss = found["accuracy"], found["log_loss"]
+    return (
+        f"folds     accuracy {accuracy['mean']:.2%} ± {accuracy['deviation']:.2%}, log loss {log_loss['mean']:.4f} ± "
+        f"{log_loss['deviation']:.4f} over {found['folds']} folds of {found['rows']:,} rows that are not test rows"
     )
 
 

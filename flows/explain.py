@@ -5,6 +5,7 @@ from typing import Any
 
 from flows.settings import TrainingSettings
 from tasks.clean import clean_recipe
+from tasks.dotted import flat_settings
 from tasks.evaluate import evaluate_recipe
 from tasks.ingest import golden_recipe, ingest_recipe
 from tasks.model.registry import champion
@@ -124,7 +125,7 @@ def _changes(old: Recipe, new: Recipe) -> list[str]:
     changes = []
     for kind, before, after in (
         ("input", old.inputs, new.inputs),
-        ("setting", _flat(old.settings), _flat(new.settings)),
+        ("setting", flat_settings(old.settings), flat_settings(new.settings)),
         ("module", old.modules, new.modules),
         ("library", old.libraries, new.libraries),
     ):
@@ -135,12 +136,6 @@ def _changes(old: Recipe, new: Recipe) -> list[str]:
     if old.format != new.format:
         changes.append("the store's format changed")
     return changes
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {name: leaf for key, child in value.items() for name, leaf in _flat(child, f"{prefix}.{key}" if prefix else key).items()}
 
 
 def _short(value: Any) -> str:

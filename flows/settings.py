@@ -1,13 +1,15 @@
 """Every number that can change a result, composed from the steps' own settings, and the presets."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.balance import BalanceSettings
+from tasks.dotted import change_settings, told_problems
 from tasks.errors import CallerError
 from tasks.ingest import IngestSettings
 from tasks.model.decision import DecisionSettings
@@ -17,6 +19,7 @@ from tasks.model.lstm import LstmSettings
 from tasks.model.metrics import EvaluationSettings
 from tasks.model.self_training import SelfTrainingSettings
 from tasks.model.vocabulary import VocabularySettings
+from tasks.preset_file import BUILT_IN, PresetFile, read_preset
 from tasks.promote import PromoteSettings
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
 from tasks.reviews.text import CleanSettings, TokenizeSettings
@@ -24,7 +27,7 @@ from tasks.split import SplitSettings
 from tasks.train import TrainSettings
 from tasks.unlabelled import UnlabelledSettings
 
-PresetName = Literal["default", "tutorial", "quick"]
+SHARE_TO_JUDGE = 0.2
 
 
 class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
@@ -62,7 +65,37 @@ class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
         return UnlabelledSettings(**read, clean=self.clean, tokenize=self.tokenize, near_duplicates=self.split.near_duplicates)
 
 
-def preset_settings(preset: PresetName) -> TrainingSettings:
+def preset_settings(preset: str) -> TrainingSettings:
+    """Return the settings of a built-in preset, or of a preset file.
+
+    Raises:
+        CallerError: There is no such preset, or the file does not fit; the message says why.
+    """
+    if preset in BUILT_IN:
+        return built_in_settings(preset)
+    file = _preset_file(preset)
+    try:
+        return _changed(built_in_settings(file.based_on), list(file.settings.items())).model_copy(update={"preset": file.name})
+    except CallerError as error:
+        raise CallerError(f"The preset file {preset} does not fit. {error}") from None
+
+
+def root_of(preset: str) -> str:
+    """Return the built-in preset that a preset is, or that its file is based on."""
+    return preset if preset in BUILT_IN else _preset_file(preset).based_on
+
+
+def _preset_file(preset: str) -> PresetFile:
+    if not Path(preset).is_file():
+        known = ", ".join(BUILT_IN)
+        raise CallerError(f"There is no preset {preset!r}. Expected {known}, or the path of a preset file such as `sentiment tune` writes.")
+    file = read_preset(Path(preset))
+    if file.name in BUILT_IN:
+        raise CallerError(f"The preset file {preset} has the name of the built-in preset {file.name!r}. Give it a name of its own.")
+    return file
+
+
+def built_in_settings(preset: str) -> TrainingSettings:
     """Return a preset: `default` the best in minutes, `tutorial` the article to the letter, `quick` the whole chain in seconds."""
     if preset == "tutorial":
         return TrainingSettings(
@@ -79,35 +112,40 @@ def preset_settings(preset: PresetName) -> TrainingSettings:
     return TrainingSettings(split=SplitSettings(validation_share=0.05))
 
 
-def compose_settings(preset: PresetName, overrides: Sequence[tuple[str, Any]], today: date | None = None) -> TrainingSettings:
+def compose_settings(preset: str, overrides: Sequence[tuple[str, Any]], today: date | None = None) -> TrainingSettings:
     """Return a preset with single settings changed; a window such as the last 90 days is settled to the day it begins on.
 
     Args:
-        preset: The preset to start from.
+        preset: The preset to start from: the name of a built-in one, or the path of a preset file.
         overrides: Pairs of a dotted name and a value, such as ("model.epochs", 8).
         today: The day that `ingest.window.last` counts back from; today in UTC if not given.
 
     Raises:
         CallerError: A name is unknown or a value is out of range; the message lists what there is.
     """
-    plain = preset_settings(preset).model_dump(mode="json")
-    for name, value in overrides:
-        if name == "preset":
-            raise CallerError("A preset is named with --preset, not with --set.")
-        group, *path = plain, *name.split(".")
-        for part in path[:-1]:
-            group = _entry(group, part, name)
-        _entry(group, path[-1], name)
-        group[path[-1]] = value
+    settings = _changed(preset_settings(preset), overrides)
     try:
-        settings = TrainingSettings.model_validate(plain)
         window = settings.ingest.window.resolved(today or datetime.now(UTC).date())
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise CallerError(
-            f"A setting does not fit: {problems}. Given: {', '.join(f'{name}={value}' for name, value in overrides)}."
-        ) from None
+        raise CallerError(f"A setting does not fit: {told_problems(error)}.") from None
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"window": window})})
+
+
+def settings_to_judge(preset: str, overrides: Mapping[str, Any]) -> TrainingSettings:
+    """Return the settings for models that validation rows decide between: a fifth of the rows at least, unless another share is named.
+
+    A share that is enough to stop a training at the right epoch is too small to tell a model from one that is half a point better.
+    """
+    settings = compose_settings(preset, list(overrides.items()))
+    if settings.split.validation_share >= SHARE_TO_JUDGE or "split.validation_share" in overrides:
+        return settings
+    return _changed(settings, [("split.validation_share", SHARE_TO_JUDGE)])
+
+
+def _changed(settings: TrainingSettings, overrides: Sequence[tuple[str, Any]]) -> TrainingSettings:
+    if any(name == "preset" for name, _ in overrides):
+        raise CallerError("A preset is named with --preset, not with --set.")
+    return change_settings(settings, overrides)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -125,8 +163,10 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name.strip(), value
 
 
-def _entry(group: Any, part: str, name: str) -> Any:
-    if not isinstance(group, dict) or part not in group:
-        known = ", ".join(group) if isinstance(group, dict) else "none below it"
-        raise CallerError(f"There is no setting {name!r}: {part!r} is unknown. Known here: {known}.")
-    return group[part]
+def override_words(option: str, overrides: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line that `parse_override` reads as these settings.
+
+    >>> override_words("--set", {"model.epochs": 8})
+    ['--set', 'model.epochs=8']
+    """
+    return [word for name, value in overrides.items() for word in (option, f"{name}={json.dumps(value, ensure_ascii=False)}")]

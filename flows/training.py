@@ -1,7 +1,7 @@
 """The training flow: ingest → clean → tokenize → split → train → evaluate → promote → report. Start reading here."""
 
-import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,18 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.settings import PresetName, TrainingSettings, compose_settings
+from flows.settings import TrainingSettings, compose_settings, override_words
 from tasks.balance import check_balance
 from tasks.clean import clean
+from tasks.errors import CallerError
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest, read_golden
+from tasks.measure import measure
+from tasks.measured import measured_by, summarize_folds
 from tasks.model.bundle import is_sample
+from tasks.model.folds import Fold
 from tasks.model.registry import Promotion, champion, check_reason, verdict_of
+from tasks.outcome import ref_of
 from tasks.promote import promote
 from tasks.report import report
 from tasks.split import split
@@ -28,29 +33,31 @@ from tasks.unlabelled import unlabelled
 
 def _run_name() -> str:
     parameters = flow_run.get_parameters()
-    return f"retrain {', '.join(Path(source).name for source in parameters['sources'])} {parameters['preset']}"
+    return f"retrain {', '.join(Path(source).name for source in parameters['sources'])} {Path(parameters['preset']).name}"
 
 
 @flow(name="training", flow_run_name=_run_name)
 def training(
     sources: list[str] = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
-    preset: PresetName = "default",
+    preset: str = "default",
     overrides: dict[str, Any] | None = None,
     unlabelled_sources: list[str] | None = None,
     artifacts: str = "artifacts",
     force_promote: str | None = None,
     golden_test: str | None = None,
+    folds: int | None = None,
 ) -> dict[str, Any]:
     """Train a model, evaluate it, promote it if it has earned that, and report.
 
     Args:
         sources: What to train on: sample, imdb, or paths of labelled review files, folders and globs.
-        preset: The settings to start from: default, tutorial (the article's model) or quick.
+        preset: The settings to start from: default, tutorial (the article's model), quick, or the path of a preset file.
         overrides: Single settings by dotted name, such as {"model.epochs": 8}.
         unlabelled_sources: Files, folders and globs of reviews without labels, to learn from as well; feedback that was scored will do.
         artifacts: The folder for intermediates, models and reports.
         force_promote: A reason to make the new model champion whatever the comparison says.
         golden_test: A labelled file kept apart: never trained on, every model evaluated on it.
+        folds: Cross-validate the settings as well: so many models more, each measured on a part of the rows that are not test rows.
 
     Returns:
         The run's summary, as `sentiment train --json` prints it.
@@ -66,15 +73,19 @@ def training(
     tokenized = tokenize(cleaned, settings.tokenize, store)
     rows = split(tokenized, settings.split, store, golden)
     more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store, golden) if unlabelled_sources else None
-    check_balance(_ref(rows), settings.balance, store)
+    check_balance(ref_of(rows), settings.balance, store)
     model = train(rows, more, settings.train, store)
     evaluated = evaluate(model, rows, settings.evaluate, store, golden)
     decided = promote(evaluated, model, rows, settings.promote, force_promote, store)
+    folded = cross_validate(ref_of(rows), ref_of(more) if more else None, settings, folds, store)
     told = _with_its_days(overrides or {}, settings)
-    command = command_line(sources, preset, told, unlabelled_sources or [], force_promote, golden_test)
-    reported = report(model, evaluated, decided, command, store)
+    command = command_line(sources, preset, told, unlabelled_sources or [], force_promote, golden_test, folds)
+    reported = report(model, evaluated, decided, folded, command, store)
 
-    return final_state(summarize(settings, _ref(model), _ref(evaluated), _ref(decided), _ref(reported), before, store))
+    summary = summarize(settings, ref_of(model), ref_of(evaluated), ref_of(decided), ref_of(reported), before, store)
+    if folded:
+        summary["cross_validation"] = asdict(summarize_folds([measured_by(fold, store) for fold in folded]))
+    return final_state(summary)
 
 
 def final_state(summary: dict[str, Any]) -> Any:
@@ -82,9 +93,20 @@ def final_state(summary: dict[str, Any]) -> Any:
     return Completed(name=str(summary["status"]).capitalize(), data=summary, message=f"{summary['model_id']}: {summary['reason']}")
 
 
-def _ref(outcome: Any) -> ArtifactRef:
-    """Return the reference itself: a task that reused an artifact hands its caller the `Cached` state instead."""
-    return outcome if isinstance(outcome, ArtifactRef) else outcome.result()
+def cross_validate(
+    rows: ArtifactRef, more: ArtifactRef | None, settings: TrainingSettings, folds: int | None, store: Store
+) -> list[ArtifactRef]:
+    """Measure the settings on each fold in turn, a task a fold; no folds, no measurements.
+
+    Raises:
+        CallerError: Less than two folds are asked for.
+    """
+    if folds is not None and folds < 2:
+        raise CallerError(f"There cannot be {folds} folds: one is held out, the others train. Expected 2 or more.")
+    numbers = range(1, (folds or 0) + 1)
+    return [
+        ref_of(measure(rows, more, settings.train, store, f"fold {number} of {folds}", Fold(number, len(numbers)))) for number in numbers
+    ]
 
 
 def summarize(
@@ -134,18 +156,19 @@ def command_line(
     sources: list[str],
     preset: str,
     overrides: dict[str, Any],
-    unlabelled_sources: list[str],
-    force_promote: str | None,
+    unlabelled_sources: Sequence[str] = (),
+    force_promote: str | None = None,
     golden_test: str | None = None,
+    folds: int | None = None,
 ) -> str:
     """Return the command that repeats a run; values are JSON, as `--set` reads them."""
-    words = ["sentiment", "train", *sources, "--preset", preset]
-    for name, value in overrides.items():
-        words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    words = ["sentiment", "train", *sources, "--preset", preset, *override_words("--set", overrides)]
     if unlabelled_sources:
         words += ["--unlabelled", *unlabelled_sources]
     if golden_test:
         words += ["--golden-test", golden_test]
     if force_promote:
         words += ["--force-promote", force_promote]
+    if folds:
+        words += ["--folds", str(folds)]
     return shlex.join(words)

@@ -28,6 +28,7 @@ from tasks.model.metrics import (
     score_predictions,
     slice_metrics,
 )
+from tasks.model.stack import sigmoid
 from tasks.model.vocabulary import TokenIds, VocabularySettings, fit_vocabulary
 from tasks.model_card import render_model_card
 from tasks.outcome import log_step, prefect_state
@@ -144,11 +145,6 @@ def score_golden(model: bundle.SentimentModel, golden: ArtifactRef, store: Store
 def _golden_scores(predicted: pa.Table, golden: ArtifactRef, settings: EvaluationSettings) -> GoldenScores:
     scores = score_predictions(predicted["y_true"].to_numpy(), predicted["y_score"].to_numpy(), settings)
     return {"sha256": golden.sha256, "scores": scores}
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return the probability for log-odds, in the same shape."""
-    return np.asarray(1 / (1 + np.exp(-np.asarray(logits, np.float64))), np.float32)
 
 
 def linear_baseline(rows: ArtifactRef, store: Store) -> np.ndarray:

@@ -2,20 +2,61 @@
 
 import logging
 from typing import Any
+from uuid import UUID
 
-from tasks.store import StepResult
+from tasks.store import ArtifactRef, StepResult
 
 
-def prefect_state(result: StepResult) -> Any:
-    """Return the state a task ends in: `Completed`, or `Cached` when the store had the artifact; its data is the reference."""
+def prefect_state(result: StepResult, found: str = "") -> Any:
+    """Return the state a task ends in: `Completed`, or `Cached` when the store had the artifact; its data is the reference.
+
+    `found` says what there is to tell; how many rows were made, if it is empty.
+    """
     from prefect.states import Completed
 
-    made = f"{result.record.rows:,} rows"
+    made = found or f"{result.record.rows:,} rows"
     if result.cached:
         log_step(result.record.recipe.step, f"{made}, cached: verified and reused")
         return Completed(name="Cached", data=result.ref, message=f"{made}, verified and reused.")
     log_step(result.record.recipe.step, f"{made} in {result.seconds:.1f} s")
     return Completed(data=result.ref, message=f"{made} in {result.seconds:.1f} s.")
+
+
+def ref_of(outcome: Any) -> ArtifactRef:
+    """Return the reference that a task returned: where it reused an artifact, its caller holds the `Cached` state instead."""
+    return outcome if isinstance(outcome, ArtifactRef) else outcome.result()
+
+
+def rename_flow_run(name: str) -> None:
+    """Give the flow run under way another name in Prefect's history; a lost server costs only this."""
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run_id=UUID(str(flow_run.get_id())), name=name)
+    except Exception as error:  # the history may be lost, never the result
+        run_logger().warning("The run keeps its name in the Prefect UI: %s.", type(error).__name__)
+
+
+def show_table(key: str, description: str, table: list[dict[str, Any]]) -> None:
+    """Show a table in the Prefect UI, a timeline over runs under its key; a lost server costs only this."""
+    from prefect.artifacts import create_table_artifact
+
+    try:
+        create_table_artifact(table, key=key, description=description)
+    except Exception as error:  # the history may be lost, never the result
+        run_logger().warning("The table %s is not in the Prefect UI: %s.", key, type(error).__name__)
+
+
+def show_markdown(key: str, description: str, text: str) -> None:
+    """Show Markdown in the Prefect UI, a timeline over runs under its key; a lost server costs only this."""
+    from prefect.artifacts import create_markdown_artifact
+
+    try:
+        create_markdown_artifact(text, key=key, description=description)
+    except Exception as error:  # the history may be lost, never the result
+        run_logger().warning("The page %s is not in the Prefect UI: %s.", key, type(error).__name__)
 
 
 def log_step(step: str, message: str) -> None:

@@ -1,6 +1,7 @@
 """report: one self-contained page about a run, and the same facts as artifacts in the Prefect UI."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
@@ -9,6 +10,7 @@ from tasks.drawing import to_png, to_svg
 from tasks.facts import collect_facts, data_facts
 from tasks.figures import draw_figures
 from tasks.fingerprint import sha256_of_json
+from tasks.measured import measured_by, summarize_folds
 from tasks.model.metrics import Evaluation, error_examples
 from tasks.model.registry import Verdict, verdict_of
 from tasks.outcome import prefect_state, run_logger
@@ -22,24 +24,29 @@ REPORT, COMPARISON = ".md", ".comparison.md"
 _ERRORS_SHOWN = 20
 
 
-def report_recipe(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, store: Store) -> Recipe:
+def report_recipe(
+    model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, store: Store, folds: Sequence[ArtifactRef] = ()
+) -> Recipe:
     """Describe what reporting would make; the run's command and timings do not count."""
     inputs = {
         "train": store.record_of(model).digest,
         "evaluate": store.record_of(evaluated).digest,
         "promote": decided.sha256,
+        **{f"fold {number}": fold.sha256 for number, fold in enumerate(folds, 1)},
         "data": sha256_of_json(dataclasses.asdict(data_facts(store.lineage(model)) or DataFacts(0, 0))),
     }
     return Recipe.of("report", __name__, inputs, {"templates": template_digest()}, LIBRARIES)
 
 
-def report_artifact(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, command: str, store: Store) -> StepResult:
+def report_artifact(
+    model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, folds: Sequence[ArtifactRef], command: str, store: Store
+) -> StepResult:
     """Write the page to `reports/<model_id>.html`, and its short form for the Prefect UI beside it."""
-    recipe = report_recipe(model, evaluated, decided, store)
+    recipe = report_recipe(model, evaluated, decided, store, folds)
 
     def write(draft: Draft) -> None:
         verdict = verdict_of(decided, store)
-        facts, figures = _facts_and_figures(model, evaluated, verdict, command, store)
+        facts, figures = _facts_and_figures(model, evaluated, verdict, folds, command, store)
         svg = {name: to_svg(figure, name) for name, figure in figures.items()}
         png = {name: to_png(figure) for name, figure in figures.items() if name in ARTIFACT_FIGURES}
         draft.write_bytes(f"reports/{verdict.model_id}.html", render_report(dataclasses.replace(facts, figures=svg)).encode())
@@ -51,7 +58,7 @@ def report_artifact(model: ArtifactRef, evaluated: ArtifactRef, decided: Artifac
 
 
 def _facts_and_figures(
-    model: ArtifactRef, evaluated: ArtifactRef, verdict: Verdict, command: str, store: Store
+    model: ArtifactRef, evaluated: ArtifactRef, verdict: Verdict, folds: Sequence[ArtifactRef], command: str, store: Store
 ) -> tuple[ReportFacts, dict[str, Any]]:
     evaluation: Evaluation = store.record_of(evaluated).facts["evaluation"]
     predictions = read_columns(store.path(evaluated))
@@ -63,6 +70,7 @@ def _facts_and_figures(
         champion_id=verdict.champion_id,
         comparison=verdict.comparison,
         rules=verdict.rules,
+        cross_validation=summarize_folds([measured_by(fold, store) for fold in folds]) if folds else None,
         errors=error_examples(predictions["review_id"].to_pylist(), y_true, y_score, _ERRORS_SHOWN, evaluation["settings"]["threshold"]),
         steps=[StepFacts(step, entry["state"], entry["seconds"], entry["rows"]) for step, entry in store.journal().items()],
         command=command,
@@ -95,8 +103,10 @@ def publish_to_prefect(reported: ArtifactRef, store: Store) -> None:
 
 
 @task(task_run_name="report")
-def report(model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, command: str, store: Store) -> ArtifactRef:
+def report(
+    model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, folds: Sequence[ArtifactRef], command: str, store: Store
+) -> ArtifactRef:
     """Write the report and show it in the Prefect UI."""
-    result = report_artifact(model, evaluated, decided, command, store)
+    result = report_artifact(model, evaluated, decided, folds, command, store)
     publish_to_prefect(result.ref, store)
     return prefect_state(result)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tasks.measured import CrossValidation
 from tasks.model.gate import Ruling
 from tasks.model.metrics import ErrorExample, Evaluation, PairedDifference, Scores
 from tasks.rendering import embed_pictures, group_settings, render_template
@@ -102,6 +103,7 @@ class ReportFacts:
         champion_id: The model it was compared with.
         comparison: This model minus the champion, on the rows of the test that neither was trained on.
         rules: What the gate found, rule by rule.
+        cross_validation: What models of the same settings reach on the other rows, fold by fold.
         data: Data quality.
         history: One mapping an epoch: any of epoch, loss, accuracy, val_loss, val_accuracy, seconds, learning_rate.
         best_epoch: The epoch whose weights were kept, from 1.
@@ -127,6 +129,7 @@ class ReportFacts:
     champion_id: str | None = None
     comparison: PairedDifference | None = None
     rules: Sequence[Ruling] = ()
+    cross_validation: CrossValidation | None = None
     data: DataFacts | None = None
     history: Sequence[Mapping[str, float]] = ()
     best_epoch: int | None = None
@@ -220,6 +223,7 @@ def _shared_values(facts: ReportFacts, models: list[RankedModel]) -> dict[str, A
         "leads": lead_over_baselines(facts.evaluation),
         "history_columns": [name for name in columns if name in present],
         "figure_notes": FIGURE_NOTES,
+        "part_names": MODEL_NAMES,
         "most_rows": MOST_ROWS_SHOWN,
     }
 

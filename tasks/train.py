@@ -304,6 +304,11 @@ def refit_on_all(fitted: FittedModel, settings: TrainSettings) -> FittedModel:
     return replace(fitted, linear=linear, model=replace(fitted.model, linear=linear.weights))
 
 
+def planned_epochs(settings: TrainSettings, *, with_unlabelled: bool) -> int:
+    """Return how many epochs `fit_model` trains at most."""
+    return settings.model.epochs + (settings.self_training.epochs if with_unlabelled else 0)
+
+
 def train_model(
     rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, model_id: str, store: Store, draft: Draft
 ) -> None:
@@ -312,7 +317,7 @@ def train_model(
     training, validation = (rows_of_side(path, side) for side in ("train", "validation"))
     more = most_unlabelled(store.path(unlabelled), settings.self_training) if unlabelled else None
     trained_on = _trained_on(rows, training, more, settings)
-    epochs = settings.model.epochs + (settings.self_training.epochs if unlabelled else 0)
+    epochs = planned_epochs(settings, with_unlabelled=unlabelled is not None)
     tell = partial(log_step, "train")
     with row_progress("train", epochs, "epochs") as advance:
         watch = _EpochWatch(epochs, advance)

@@ -1,5 +1,6 @@
 """One way to compute: TensorFlow quiet, with the arithmetic that measured fastest here, and nothing left open that changes the bits."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ def import_tensorflow() -> ModuleType:
             import tensorflow as tf
 
             tf.config.list_logical_devices()
+        tf.get_logger().addFilter(_is_not_about_retracing)
     import tensorflow as tf
 
     return tf
@@ -46,6 +48,18 @@ def one_blas_thread() -> Iterator[None]:
 
     with threadpool_limits(limits=1, user_api="blas"):
         yield
+
+
+def _is_not_about_retracing(record: logging.LogRecord) -> bool:
+    """Drop the warning that a function is traced again and again: every model that a search tries has functions of its own."""
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def forget_networks() -> None:
+    """Free what Keras remembers of networks that nobody needs any more, so that a search does not grow."""
+    import keras
+
+    keras.utils.clear_session()
 
 
 @contextmanager

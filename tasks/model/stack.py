@@ -44,7 +44,12 @@ def fit_stack(logits: Mapping[str, np.ndarray], y: np.ndarray) -> StackWeights:
 
 def apply_stack(logits: Mapping[str, np.ndarray], stack: StackWeights) -> np.ndarray:
     """Return the probability of positive, float32, shape (num_rows,)."""
-    return np.asarray(1 / (1 + np.exp(-stacked_log_odds(logits, stack))), np.float32)
+    return sigmoid(stacked_log_odds(logits, stack))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probability for log-odds, float32, in the same shape."""
+    return np.asarray(1 / (1 + np.exp(-np.asarray(logits, np.float64))), np.float32)
 
 
 def stacked_log_odds(logits: Mapping[str, np.ndarray], stack: StackWeights) -> np.ndarray:

@@ -23,6 +23,7 @@ _TAG = r"<[a-z/][^<>]{0,60}>"  # goes before the symbols: in "end.<br />" a run 
 _MARKS = r'!?.,;:()"\-'
 # A run of other symbols, or an apostrophe that does not stand inside a word; "_" goes before: here it counts as a letter.
 _NOT_TOKENS = rf"[^\pL\pN\pM '{_MARKS}]+|\B'|'\B"
+_NOT_WORDS = r"[^\pL\pN\pM ']+|\B'|'\B"
 
 
 class CleanSettings(BaseModel, frozen=True, extra="forbid"):
@@ -32,6 +33,7 @@ class CleanSettings(BaseModel, frozen=True, extra="forbid"):
         "default",
         description="default keeps negation, digits and punctuation; tutorial is the article's, character by character",
     )
+    punctuation: bool = Field(True, description="keep punctuation as tokens (default rules only)")
     stop_words: tuple[str, ...] = Field((), description="words to leave out (tutorial rules only)")
 
 
@@ -47,7 +49,7 @@ def clean_reviews(reviews: pa.Array, settings: CleanSettings) -> pa.Array:
     """Return the cleaned text of reviews by the rules of the settings, string, shape (num_reviews,)."""
     if settings.rules == "tutorial":
         return clean_tutorial_text(reviews, settings.stop_words)
-    return clean_text(reviews)
+    return clean_text(reviews, punctuation=settings.punctuation)
 
 
 def tokenize_reviews(text: pa.Array, settings: TokenizeSettings) -> pa.Array:
@@ -57,11 +59,12 @@ def tokenize_reviews(text: pa.Array, settings: TokenizeSettings) -> pa.Array:
     return tokenize_text(text)
 
 
-def clean_text(reviews: pa.Array) -> pa.Array:
+def clean_text(reviews: pa.Array, *, punctuation: bool = True) -> pa.Array:
     """Clean reviews by the default rules: tags and symbols to spaces, lower case, punctuation as tokens of its own.
 
     Args:
         reviews: string, shape (num_reviews,); null counts as empty.
+        punctuation: Whether it is kept.
 
     Returns:
         string, shape (num_reviews,): tokens separated by single spaces, none at the ends. Idempotent.
@@ -71,8 +74,10 @@ def clean_text(reviews: pa.Array) -> pa.Array:
     """
     text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
     text = pc.replace_substring(pc.replace_substring(text, "’", "'"), "_", " ")
-    text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), _NOT_TOKENS, " ")
-    return _join(_split(pc.replace_substring_regex(text, f"([{_MARKS}])", r" \1 ")))
+    text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), _NOT_TOKENS if punctuation else _NOT_WORDS, " ")
+    if punctuation:
+        text = pc.replace_substring_regex(text, f"([{_MARKS}])", r" \1 ")
+    return _join(_split(text))
 
 
 def clean_tutorial_text(reviews: pa.Array, stop_words: Sequence[str]) -> pa.Array:

@@ -1,0 +1,75 @@
+"""What `tune` and `ablate` do once their options are parsed: they train models that nobody keeps, to find out what is worth training."""
+
+import shlex
+from argparse import Namespace
+
+from flows.commands import Outcome, _overrides, _printer, _run_flow
+
+
+def tune(options: Namespace) -> Outcome:
+    """Run the tuning flow."""
+    from flows.settings import override_words, settings_to_judge
+    from flows.tuning import tuning
+    from tasks.model.search_space import search_space
+
+    overrides = _overrides(options)
+    settings = settings_to_judge(options.preset, overrides)  # a wrong setting is refused before Prefect starts
+    search_space(settings.train, options.search, with_unlabelled=bool(options.unlabelled))
+    summary = _run_flow(
+        lambda: tuning(
+            sources=options.sources,
+            preset=options.preset,
+            overrides=overrides,
+            unlabelled_sources=options.unlabelled,
+            golden_test=options.golden_test,
+            search=options.search,
+            minutes=options.minutes,
+            trials=options.trials,
+            output=options.output,
+            artifacts=options.artifacts,
+        )
+    )
+    say = _printer(options)
+    best, start, trials = summary["best"], summary["start"], summary["trials"]
+    counts = ", ".join(f"{count} {state}" for state, count in trials.items() if count)
+    say(f"{summary['study']}: {counts or 'no trials'}; {summary['ended']}")
+    if best is None:
+        say("No trial was completed. Run the same command again, or with more --minutes.")
+        return summary, 0
+    for name, trial in {"start": start, "best": best}.items():
+        if trial:
+            reached = f"log loss {trial['log_loss']:.4f}, accuracy {trial['accuracy']:.2%} on validation rows"
+            say(f"{name:<9} {reached}, trial {trial['trial']}")
+    for name, value in best["settings"].items():
+        say(f"{'':<9} {name} = {value}")
+    say(f"preset    {summary['preset']}")
+    reading = {name: value for name, value in overrides.items() if name.startswith("ingest.")}
+    command = shlex.join(["sentiment", "train", *options.sources, "--preset", summary["preset"], *override_words("--set", reading)])
+    say(f"Measure it on rows that the search never saw: {command}")
+    return summary, 0
+
+
+def ablate(options: Namespace) -> Outcome:
+    """Run the ablation flow."""
+    from flows.ablation import ablation
+    from flows.settings import parse_override, settings_to_judge
+    from tasks.ablate import plan_variants
+
+    overrides, changes = _overrides(options), dict(parse_override(text) for text in options.changes)
+    settings = settings_to_judge(options.preset, overrides)
+    plan_variants(settings, options.only, list(changes.items()), with_unlabelled=bool(options.unlabelled))
+    summary = _run_flow(
+        lambda: ablation(
+            sources=options.sources,
+            preset=options.preset,
+            overrides=overrides,
+            unlabelled_sources=options.unlabelled,
+            golden_test=options.golden_test,
+            only=options.only,
+            changes=changes,
+            seeds=options.seeds,
+            artifacts=options.artifacts,
+        )
+    )
+    _printer(options)(summary["markdown"])
+    return summary, 0
