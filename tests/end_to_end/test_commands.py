@@ -137,15 +137,12 @@ def test_reproducing_command_is_the_same_run(trained: tiny.Trained) -> None:
         "model.decay": False,
     }
 
-    program, *words = shlex.split(command_line(["my reviews.csv"], "quick", overrides, "a 'good' reason"))
+    program, *words = shlex.split(command_line(["my reviews.csv"], "quick", overrides, ["more.csv"], "a 'good' reason", "kept.csv", 5))
     options = build_parser().parse_args(words)
 
-    assert (program, options.sources, options.preset, options.force_promote) == (
-        "sentiment",
-        ["my reviews.csv"],
-        "quick",
-        "a 'good' reason",
-    )
+    assert program == "sentiment"
+    assert (options.sources, options.preset, options.unlabelled) == (["my reviews.csv"], "quick", ["more.csv"])
+    assert (options.force_promote, options.golden_test, options.folds) == ("a 'good' reason", "kept.csv", 5)
     assert _overrides(options) == overrides
 
 
