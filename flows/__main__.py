@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   sentiment train                                  train on the generated sample, no download
   sentiment train reviews.csv --set model.epochs=8
   sentiment train imdb --unlabelled imdb           the official archive, its reviews without labels too
+  sentiment train --reproduce MODEL_ID             train a model again, and say whether every bit is the same
   sentiment score feedback.csv --format csv        every row back, with p_positive and predicted
   sentiment why train reviews.csv                  which steps would run again, and why
 
@@ -35,6 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train, evaluate and, if it is good enough, promote a model")
     _add_training_arguments(train)
+    train.add_argument(
+        "--reproduce",
+        metavar="MODEL_ID",
+        help="train this model once more and compare every bit; nothing else changes (name SOURCE if it lies elsewhere now)",
+    )
     train.add_argument("--force-promote", metavar="REASON", help="make the new model champion whatever the comparison says")
     train.add_argument(
         "--folds", type=partial(_from, least=2), metavar="K", help="cross-validate the settings as well, on the rows that are not test rows"

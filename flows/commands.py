@@ -14,17 +14,20 @@ from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.store import Store
 
 _OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
+_CHANGES_SHOWN = 5
 _RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
 Outcome = tuple[dict[str, Any], int]
 
 
 def train(options: Namespace) -> Outcome:
-    """Run the training flow."""
+    """Run the training flow, or the reproduction flow."""
     from flows.settings import compose_settings
     from flows.training import training
     from tasks.model.registry import check_reason
 
     overrides = _overrides(options)
+    if options.reproduce:
+        return _reproduce(options, overrides)
     compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
     check_reason(options.force_promote)
     summary = _run_flow(
@@ -41,6 +44,18 @@ def train(options: Namespace) -> Outcome:
     )
     _print_training(summary)
     return summary, 0
+
+
+def _reproduce(options: Namespace, overrides: dict[str, Any]) -> Outcome:
+    """Run the reproduction flow; exit code 4 if the model that came of it is another and not as good."""
+    from flows.reproduction import reproduction
+
+    if overrides or options.preset != "default" or options.force_promote:
+        raise CallerError("--reproduce takes every setting from the model. Name nothing beside it, but its sources if they moved.")
+    sources = None if options.sources == ["sample"] else options.sources
+    summary = _run_flow(lambda: reproduction(model_id=options.reproduce, sources=sources, artifacts=options.artifacts))
+    _print_reproduction(summary)
+    return summary, 4 if summary["status"] == "different" else 0
 
 
 def score(options: Namespace) -> Outcome:
@@ -300,6 +315,20 @@ def _folds_line(found: dict[str, Any]) -> str:
         f"folds     accuracy {accuracy['mean']:.2%} ± {accuracy['deviation']:.2%}, log loss {log_loss['mean']:.4f} ± "
         f"{log_loss['deviation']:.4f} over {found['folds']} folds of {found['rows']:,} rows that are not test rows"
     )
+
+
+def _print_reproduction(summary: dict[str, Any]) -> None:
+    tensors, files = summary["other_tensors"], summary["other_files"]
+    lines = ["", f"model     {summary['model_id']}, trained on {', '.join(summary['sources'])}"]
+    for kind, changes in summary["changes"].items():
+        shown = "; ".join(changes[:_CHANGES_SHOWN]) + (f"; … {len(changes):,} in all" if len(changes) > _CHANGES_SHOWN else "")
+        lines.append(f"{kind:<9} {f'changed: {shown}' if changes else 'the same'}")
+    lines.append(f"weights   {summary['tensors'] - len(tensors):,} of {summary['tensors']:,} tensors are the same bit for bit")
+    lines += [f"{'':<9} {name}: {how}" for name, how in tensors.items()]
+    lines.append(f"files     {summary['files'] - len(files):,} of {summary['files']:,} say the same")
+    lines += [f"{'':<9} {name}: {how}" for name, how in files.items()]
+    lines += [f"result    {summary['status']}: {summary['reason']}", f"time      {summary['seconds']:.1f} s"]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _overrides(options: Namespace) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """Says for every step of a training run whether it would run, and which input, setting, module or library changed."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from flows.settings import TrainingSettings
+from tasks.changes import changed, show_change
 from tasks.clean import clean_recipe
-from tasks.dotted import flat_settings
 from tasks.evaluate import evaluate_recipe
 from tasks.ingest import golden_recipe, ingest_recipe
 from tasks.model.registry import champion
@@ -125,19 +124,13 @@ def _changes(old: Recipe, new: Recipe) -> list[str]:
     changes = []
     for kind, before, after in (
         ("input", old.inputs, new.inputs),
-        ("setting", flat_settings(old.settings), flat_settings(new.settings)),
+        ("setting", old.settings, new.settings),
         ("module", old.modules, new.modules),
         ("library", old.libraries, new.libraries),
     ):
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                shown = f": {_short(before.get(name))} → {_short(after.get(name))}" if kind in ("setting", "library") else ""
-                changes.append(f"{kind} {name} changed{shown}")
+        for name, values in changed(before, after).items():
+            shown = f": {show_change(*values)}" if kind in ("setting", "library") else ""
+            changes.append(f"{kind} {name} changed{shown}")
     if old.format != new.format:
         changes.append("the store's format changed")
     return changes
-
-
-def _short(value: Any) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 40 else text[:37] + "…"

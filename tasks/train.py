@@ -28,7 +28,7 @@ from tasks.model.linear import (
 )
 from tasks.model.lstm import FittedLstm, LstmSettings
 from tasks.model.lstm_training import Evidence, fit_lstm, soften
-from tasks.model.origin import describe_origin
+from tasks.model.origin import Origin
 from tasks.model.profile import profile_reviews, tally_reviews
 from tasks.model.runtime import num_threads, one_blas_thread
 from tasks.model.self_training import SelfTrainingSettings, learn_lstm_from_teacher, taught_reviews
@@ -88,7 +88,7 @@ def train_artifact(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: 
     def write(draft: Draft) -> None:
         model_id = model_id_of(recipe)
         train_model(rows, unlabelled, settings, model_id, store, draft)
-        draft.write_json(f"models/{model_id}/{bundle.ORIGIN}", describe_origin(recipe, store.lineage(unlabelled or rows)))
+        draft.write_json(f"models/{model_id}/{bundle.ORIGIN}", Origin.of(recipe, store.lineage(unlabelled or rows)).to_json())
 
     return store.make(recipe, write)
 

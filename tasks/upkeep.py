@@ -1,6 +1,7 @@
 """Care of an artifacts folder: hash everything again, and remove what nothing refers to."""
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def find_garbage(store: Store) -> list[Finding]:
                 garbage.append(Finding(name, "no model stands on it and it is not the latest", path.stat().st_size))
     for folder in ("tmp", "set_aside"):
         for path in sorted((store.root / folder).rglob("*")):
-            if path.is_file() and not _is_being_written(path):
+            if path.is_file() and not _is_being_written(path, store):
                 garbage.append(Finding(path.relative_to(store.root).as_posix(), f"left in {folder}", path.stat().st_size))
     return garbage
 
@@ -80,15 +81,15 @@ def delete_garbage(store: Store, garbage: list[Finding]) -> None:
     for finding in sorted(garbage, key=lambda finding: not finding.path.endswith(".json")):
         (store.root / finding.path).unlink(missing_ok=True)
     for folder in (store.root / "tmp").glob("*"):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        if not _is_being_written(folder, store) and not any(path.is_file() for path in folder.rglob("*")):
+            shutil.rmtree(folder)
 
 
-def _is_being_written(path: Path) -> bool:
-    """Return whether a file is in the draft, `tmp/<pid>-…`, of a process that is alive (on Windows: is less than a day old)."""
+def _is_being_written(path: Path, store: Store) -> bool:
+    """Return whether a file is in the draft or workshop, `tmp/<pid>-…`, of a process that is alive (on Windows: is less than a day old)."""
     if os.name != "posix":  # os.kill(pid, 0) would interrupt the process there
         return time.time() - path.stat().st_mtime < _DAY_SECONDS
-    pid = path.parent.name.partition("-")[0]
+    pid = path.relative_to(store.root).parts[1].partition("-")[0]
     if not pid.isdigit():
         return False
     try:

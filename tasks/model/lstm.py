@@ -221,7 +221,8 @@ def build_network(settings: LstmSettings) -> "keras.Model":
         WordDropout(settings.word_dropout, replacement=UNKNOWN, name="word_dropout")(words)
     )
     if settings.pair_buckets:
-        x = x + WordVectors(settings.pair_buckets, settings.embedding_size, embeddings_initializer="zeros", name="pair_vectors")(pairs)
+        pair_vectors = WordVectors(settings.pair_buckets, settings.embedding_size, embeddings_initializer="zeros", name="pair_vectors")
+        x = keras.layers.Add(name="words_and_pairs")([x, pair_vectors(pairs)])
     x = keras.layers.Dropout(settings.embedding_dropout, name="embedding_dropout")(x)
     evidence = []
     if settings.evidence_size:

@@ -38,6 +38,12 @@ def num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def use_threads(number: int) -> None:
+    """Let TensorFlow divide operations among this many threads, if it has not started yet: then it cannot be told any more."""
+    if "tensorflow" not in sys.modules:
+        os.environ[_THREADS] = str(number)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Multiply NumPy's and SciPy's matrices on one thread: with more, the number of processors decides the last bits.

@@ -1,5 +1,6 @@
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 from threadpoolctl import threadpool_info
@@ -30,6 +31,22 @@ def test_matrices_are_multiplied_on_one_thread() -> None:
     with one_blas_thread():
         assert blas_threads() == {1}
     assert blas_threads() == before
+
+
+def test_models_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever NumPy and SciPy multiply while a model is fitted, they multiply on one thread."""
+    from tasks import train
+
+    class ReachedError(Exception):
+        """Fitting has begun."""
+
+    def spy(*_: object) -> None:
+        raise ReachedError(blas_threads())
+
+    monkeypatch.setattr(train, "fit_vocabulary", spy)
+    nothing = SimpleNamespace(tokens=list)
+    with pytest.raises(ReachedError, match=r"\{1\}"):
+        train.fit_model(nothing, nothing, train.TrainSettings(), print, print)
 
 
 def test_machine_is_described() -> None:
