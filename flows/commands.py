@@ -53,7 +53,15 @@ def _reproduce(options: Namespace, overrides: dict[str, Any]) -> Outcome:
     if overrides or options.preset != "default" or options.force_promote:
         raise CallerError("--reproduce takes every setting from the model. Name nothing beside it, but its sources if they moved.")
     sources = None if options.sources == ["sample"] else options.sources
-    summary = _run_flow(lambda: reproduction(model_id=options.reproduce, sources=sources, artifacts=options.artifacts))
+    summary = _run_flow(
+        lambda: reproduction(
+            model_id=options.reproduce,
+            sources=sources,
+            unlabelled_sources=options.unlabelled,
+            golden_test=options.golden_test,
+            artifacts=options.artifacts,
+        )
+    )
     _print_reproduction(summary)
     return summary, 4 if summary["status"] == "different" else 0
 

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,21 +19,29 @@ from flows.settings import TrainingSettings
 from tasks.clean import clean
 from tasks.errors import MachineError
 from tasks.evaluate import evaluate
-from tasks.ingest import ingest
+from tasks.ingest import ingest, read_golden
 from tasks.model.bundle import METRICS, check_bundle
 from tasks.model.origin import Origin, origin_changes, read_origin
 from tasks.model.registry import models_folder
 from tasks.model.runtime import use_threads
 from tasks.outcome import log_step, ref_of
 from tasks.reproduce import compare_bundles, copy_artifact, judge, original_sources
+from tasks.schemas import GOLDEN
 from tasks.split import split
 from tasks.store import Record, Store, make_folder
 from tasks.tokenize import tokenize
 from tasks.train import train
+from tasks.unlabelled import unlabelled
 
 
 @flow(name="reproduction", flow_run_name="reproduce {model_id}")
-def reproduction(model_id: str, sources: list[str] | None = None, artifacts: str = "artifacts") -> dict[str, Any]:
+def reproduction(
+    model_id: str,
+    sources: list[str] | None = None,
+    unlabelled_sources: list[str] | None = None,
+    golden_test: str | None = None,
+    artifacts: str = "artifacts",
+) -> dict[str, Any]:
     """Train a model once more from the same sources by the same settings, without anything cached, and compare the two.
 
     The original stays as it is, nothing is promoted, and the new model is removed in the end.
@@ -41,6 +49,8 @@ def reproduction(model_id: str, sources: list[str] | None = None, artifacts: str
     Args:
         model_id: The model.
         sources: What it was trained on, if that lies elsewhere now.
+        unlabelled_sources: The same of the reviews without labels.
+        golden_test: The same of the golden test set.
         artifacts: The folder that holds the model.
 
     Returns:
@@ -51,22 +61,32 @@ def reproduction(model_id: str, sources: list[str] | None = None, artifacts: str
     check_bundle(original)
     origin = read_origin(original)
     settings = settings_of(origin)
-    found = original_sources(origin, sources or [], settings.ingest.reader, store)
+    given = {"ingest": sources or [], GOLDEN: [golden_test] if golden_test else [], "unlabelled": unlabelled_sources or []}
+    found = {
+        step: original_sources(origin, step, names, settings.ingest.reader, store) for step, names in given.items() if step in origin.steps
+    }
     use_threads(origin.machine.threads)
 
     with workshop(store, run_id=str(flow_run.get_id())) as apart:
-        ingested = copy_artifact(found, store, apart) if isinstance(found, Record) else ingest(found, settings.ingest, apart)
+
+        def read(step: str, task: Callable[[list[str]], Any]) -> Any:
+            names = found.get(step)
+            return copy_artifact(names, store, apart) if isinstance(names, Record) else task(names) if names else None
+
+        golden = read(GOLDEN, lambda names: read_golden(names[0], settings.ingest, apart))
+        ingested = read("ingest", lambda names: ingest(names, settings.ingest, apart))
         cleaned = clean(ingested, settings.clean, apart)
         tokenized = tokenize(cleaned, settings.tokenize, apart)
-        rows = split(tokenized, settings.split, apart)
-        model = train(rows, settings.train, apart)
+        rows = split(tokenized, settings.split, apart, golden)
+        more = read("unlabelled", lambda names: unlabelled(names, rows, settings.unlabelled, apart, golden))
+        model = train(rows, more, settings.train, apart)
 
         again = apart.path(ref_of(model)).parent
         changes = origin_changes(origin, read_origin(again))
         comparison = compare_bundles(original, again)
         test = None
         if not comparison.identical:
-            evaluated = ref_of(evaluate(model, rows, settings.evaluate, apart))
+            evaluated = ref_of(evaluate(model, rows, settings.evaluate, apart, golden))
             test = apart.record_of(evaluated).facts["evaluation"]["model"]
         steps = apart.journal()
 
@@ -83,7 +103,7 @@ def reproduction(model_id: str, sources: list[str] | None = None, artifacts: str
         "status": judgement.status,
         "reason": judgement.reason,
         "model_id": model_id,
-        "sources": origin.sources,
+        "sources": {name: sha256 for step in given for name, sha256 in origin.sources(step).items()},
         "changes": asdict(changes),
         **asdict(comparison),
         "test": {"accuracy": test["accuracy"], "original": measured["accuracy"]} if test else None,
@@ -98,7 +118,7 @@ def settings_of(origin: Origin) -> TrainingSettings:
     Raises:
         MachineError: This version has other settings.
     """
-    steps = {step: dict(made_from.settings) for step, made_from in origin.steps.items()}
+    steps = {step: dict(made_from.settings) for step, made_from in origin.steps.items() if step not in (GOLDEN, "unlabelled")}
     training = {name: value for name, value in steps.pop("train").items() if name not in ("machine", "threads")}
     if origin.sample:
         steps["ingest"]["sample"] = origin.sample

@@ -17,7 +17,7 @@ from tasks.outcome import log_step
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import IMDB, resolve_sources
-from tasks.schemas import SAMPLE
+from tasks.schemas import GOLDEN, SAMPLE
 from tasks.store import ArtifactRef, Draft, Record, Store
 
 # What was found out about a model, and how it came to be: files, and entries of other files.
@@ -150,11 +150,12 @@ class Judgement:
     reason: str
 
 
-def original_sources(origin: Origin, given: Sequence[str], reader: ReaderSettings, store: Store) -> list[str] | Record:
-    """Return the names of the sources that a model was trained on, or the record of their rows where the store still has those.
+def original_sources(origin: Origin, step: str, given: Sequence[str], reader: ReaderSettings, store: Store) -> list[str] | Record:
+    """Return the names of the sources that a step read for a model, or the record of its rows where the store still has those.
 
     Args:
         origin: What made the model.
+        step: One that reads sources.
         given: Where the caller says they are; where the original run was told they are if empty.
         reader: How files are read.
         store: Where the original run was.
@@ -163,31 +164,35 @@ def original_sources(origin: Origin, given: Sequence[str], reader: ReaderSetting
         CallerError: It is not known where they are.
         DataError: They are gone or changed, and so are their rows.
     """
-    record = next((record for record in store.records("ingest") if record.files[0].sha256 == origin.steps["ingest"].sha256), None)
+    expected = origin.sources(step)
+    record = next((record for record in store.records(step) if record.files[0].sha256 == origin.steps[step].sha256), None)
     names = list(given) or (record.facts["given"] if record else [])
-    if not names and set(origin.sources) <= {SAMPLE, IMDB}:
-        names = list(origin.sources)
-    problem = _what_is_wrong(names, origin, reader, store)
+    if not names and set(expected) <= {SAMPLE, IMDB}:
+        names = list(expected)
+    problem = _what_is_wrong(names, expected, origin.sample, reader, store)
     if not problem:
         return names
-    problem = f"{problem} Expected {_with_digests(origin.sources)}."
+    problem = f"{problem} Expected {_with_digests(expected)}."
     if record and not given and all(store.is_intact(file) for file in record.files):
-        log_step("ingest", f"{problem} Their rows are still in the store, and whole: going on from those")
+        log_step(step, f"{problem} Their rows are still in the store, and whole: going on from those")
         return record
-    remedy = "Name them, in this order: sentiment train SOURCE … --reproduce MODEL_ID."
+    where = {"ingest": "train SOURCE …", GOLDEN: "train --golden-test FILE", "unlabelled": "train --unlabelled SOURCE …"}[step]
+    remedy = f"Say where they lie, in this order: sentiment {where} --reproduce MODEL_ID."
     raise DataError(f"{problem} {remedy}") if names else CallerError(f"{problem} {remedy}")
 
 
-def _what_is_wrong(names: Sequence[str], origin: Origin, reader: ReaderSettings, store: Store) -> str:
+def _what_is_wrong(
+    names: Sequence[str], expected: Mapping[str, str], sample: Mapping[str, Any] | None, reader: ReaderSettings, store: Store
+) -> str:
     """Return what keeps the named sources from being the original ones, in words; nothing if they are."""
     if not names:
         return "The bundle does not tell where the model's sources lie, and the store does not either."
-    sample = SampleSettings(**origin.sample) if origin.sample else SampleSettings()
+    generated = SampleSettings(**sample) if sample else SampleSettings()
     try:
-        found = {source.name: source.digest() for source in resolve_sources(names, store.root / "downloads", sample, reader)}
+        found = {source.name: source.digest() for source in resolve_sources(names, store.root / "downloads", generated, reader)}
     except PipelineError as error:
         return f"The sources cannot be read: {error}"
-    if list(found.values()) == list(origin.sources.values()):
+    if list(found.values()) == list(expected.values()):
         return ""
     return f"The sources are not those that the model was trained on: found {_with_digests(found)}."
 

@@ -294,6 +294,7 @@ def word_vectors(training: TokenIds, unlabelled: TokenIds | None, settings: Trai
     return fit_embeddings(texts, model.num_words, model.embedding_size, settings.seed)
 
 
+@one_blas_thread()
 def refit_on_all(fitted: FittedModel, settings: TrainSettings) -> FittedModel:
     """Fit the n-gram part once more, the validation rows among its training rows, now that they have done their work."""
     if fitted.linear is None or settings.linear is None:

@@ -83,7 +83,7 @@ def unlabelled_artifact(
         if not writer.rows:
             raise DataError(f"No unlabelled review is left to learn from: {_told(counts)}. Give other files, or none.")
         draft.rows = writer.rows
-        draft.facts.update(counts=dict(counts), sources=[source.name for source in sources])
+        draft.facts.update(counts=dict(counts), sources=[source.name for source in sources], given=list(names))
 
     result = store.make(recipe, write)
     log_step("unlabelled", _told(Counter(result.record.facts["counts"])))

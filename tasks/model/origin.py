@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 from tasks.changes import changed, show_change
 from tasks.errors import MachineError
 from tasks.model.runtime import num_threads
-from tasks.schemas import STEPS
+from tasks.schemas import GOLDEN, SAMPLE, STEPS
 from tasks.store import Recipe, Record
 
+READING = ("ingest", GOLDEN, "unlabelled")  # the steps that read sources
 _MACHINE_SETTINGS = ("machine", "threads")  # of the train step; told by the machine itself
 
 
@@ -88,7 +89,7 @@ class Origin:
     """What made a model.
 
     Args:
-        steps: By step, in the order in which they ran, the training last.
+        steps: By step, those that read and prepare the data first, the training last.
         sample: The settings of the generated sample, where that was a source.
         machine: Where it was trained.
     """
@@ -105,15 +106,16 @@ class Origin:
             training: What the train step was asked for.
             lineage: The records of the steps before it, by step.
         """
-        steps = {step: StepOrigin.of(lineage[step].recipe, lineage[step].files[0].sha256) for step in STEPS if step in lineage}
-        ingested = lineage["ingest"].facts if "ingest" in lineage else {}
-        sample = ingested["sample_settings"] if ingested.get("sample") else None
-        return cls({**steps, training.step: StepOrigin.of(training)}, sample, describe_machine())
+        order = [step for step in (GOLDEN, *STEPS) if step in lineage]
+        steps = {step: StepOrigin.of(lineage[step].recipe, lineage[step].files[0].sha256) for step in order}
+        made = cls({**steps, training.step: StepOrigin.of(training)}, None, describe_machine())
+        sampled = any(SAMPLE in made.sources(step) for step in READING)
+        return replace(made, sample=lineage["ingest"].facts["sample_settings"]) if sampled else made
 
-    @property
-    def sources(self) -> dict[str, str]:
-        """The SHA-256 of every source by its name, in the order in which they were read."""
-        return {name.partition(":")[2]: sha256 for name, sha256 in self.steps["ingest"].inputs.items()}
+    def sources(self, step: str) -> dict[str, str]:
+        """Return the SHA-256 of every source of a step by its name, in the order in which they were read."""
+        inputs = self.steps[step].inputs if step in self.steps else {}
+        return {name.partition(":")[2]: sha256 for name, sha256 in inputs.items() if ":" in name}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `origin.json`."""
@@ -172,9 +174,11 @@ def origin_changes(original: Origin, again: Origin) -> OriginChanges:
 
 
 def _data_changes(original: Origin, again: Origin) -> Iterator[str]:
-    if list(original.sources.values()) != list(again.sources.values()):  # under another name it still is the same source
-        for name, digests in changed(original.sources, again.sources).items():
-            yield f"{name}: SHA-256 {show_change(*(sha256 and sha256[:12] for sha256 in digests))}"
+    for step in READING:
+        before, after = original.sources(step), again.sources(step)
+        if list(before.values()) != list(after.values()):  # under another name it still is the same source
+            for name, digests in changed(before, after).items():
+                yield f"{name}: SHA-256 {show_change(*(sha256 and sha256[:12] for sha256 in digests))}"
     for step, made_from in original.steps.items():
         if step in again.steps and made_from.inputs == again.steps[step].inputs and made_from.sha256 != again.steps[step].sha256:
             yield f"{step} made other rows of the same input"

@@ -68,6 +68,26 @@ def test_hash_seed_and_threads_do_not_count(trained: tiny.Trained, artifacts: Pa
     assert f"Expected reviews.csv with SHA-256 {digest}. Their rows are still in the store" in answer.stderr
 
 
+def test_unlabelled_and_golden_reviews_are_read_again(sentiment: Callable[..., Command], tmp_path: Path) -> None:
+    """A model that learnt from unlabelled reviews, with a golden set kept apart, is made again from all three where they lie now."""
+    rows = [tiny.write_row(number) for number in range(500)]
+    labelled = tiny.write_reviews(tmp_path / "labelled.csv", rows[:300])
+    golden = tiny.write_reviews(tmp_path / "golden.csv", rows[300:350])
+    unlabelled = tiny.write_reviews(tmp_path / "unlabelled.csv", rows[350:])
+    model = tiny.train(tmp_path / "artifacts", labelled, unlabelled=unlabelled, golden_test=golden)["model_id"]
+    moved = unlabelled.rename(tmp_path / "moved.csv")
+    (tmp_path / "artifacts" / "unlabelled").rename(tmp_path / "gone")
+
+    lost = sentiment("train", "--reproduce", model, "--artifacts", tmp_path / "artifacts")
+    named = sentiment("train", "--reproduce", model, "--unlabelled", moved, "--artifacts", tmp_path / "artifacts")
+
+    assert lost.exit_code == 2
+    assert "unlabelled.csv with SHA-256" in lost.stderr and "--unlabelled SOURCE" in lost.stderr
+    assert (named.exit_code, named.summary["status"]) == (0, "identical"), named.stderr
+    assert list(named.summary["sources"]) == ["labelled.csv", "golden.csv", "unlabelled.csv"]
+    assert list(named.summary["steps"]) == ["golden", "ingest", "clean", "tokenize", "split", "unlabelled", "train"]
+
+
 def test_other_bits_are_judged_by_what_changed(trained: tiny.Trained, artifacts: Path, sentiment: Callable[..., Command]) -> None:
     """A bit that nothing explains is a failure of the machine; where the processor is another, as good a test accuracy will do."""
     folder = original(artifacts)

@@ -31,7 +31,7 @@ def test_origin_survives_its_file(tmp_path: Path) -> None:
     (tmp_path / "origin.json").write_text(json.dumps(ORIGIN.to_json()), encoding="utf-8")
 
     assert read_origin(tmp_path) == ORIGIN
-    assert read_origin(tmp_path).sources == {"a.csv": "a" * 64, "b.csv": "b" * 64}
+    assert read_origin(tmp_path).sources("ingest") == {"a.csv": "a" * 64, "b.csv": "b" * 64}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"steps": {"ingest": 3}}'])

@@ -121,14 +121,14 @@ def origin(store: Store) -> Origin:
 
 def test_sources_are_found_where_they_were(store: Store, origin: Origin, tmp_path: Path) -> None:
     """Without a word from the caller they are where the run was told they are, which the store remembers and the bundle does not."""
-    assert original_sources(origin, [], READER, store) == [str(tmp_path / "reviews.csv")]
+    assert original_sources(origin, "ingest", [], READER, store) == [str(tmp_path / "reviews.csv")]
 
 
 def test_sources_are_found_where_they_moved(store: Store, origin: Origin, tmp_path: Path) -> None:
     """Named by the caller, under another name and without a store, they are known by their digest."""
     moved = (tmp_path / "reviews.csv").rename(tmp_path / "moved.csv")
 
-    assert original_sources(origin, [str(moved)], READER, Store(tmp_path / "elsewhere")) == [str(moved)]
+    assert original_sources(origin, "ingest", [str(moved)], READER, Store(tmp_path / "elsewhere")) == [str(moved)]
 
 
 @pytest.mark.parametrize("fate", ["gone", "changed"])
@@ -139,7 +139,7 @@ def test_rows_stand_in_for_their_sources(store: Store, origin: Origin, tmp_path:
     else:
         write_reviews(tmp_path / "reviews.csv", map(write_row, range(61)))
 
-    found = original_sources(origin, [], READER, store)
+    found = original_sources(origin, "ingest", [], READER, store)
 
     assert isinstance(found, Record)
     apart = Store(tmp_path / "apart")
@@ -151,10 +151,10 @@ def test_rows_stand_in_for_their_sources(store: Store, origin: Origin, tmp_path:
 def test_other_sources_are_refused_by_their_digest(store: Store, origin: Origin, tmp_path: Path) -> None:
     """Sources that the caller names and that are others are the data's fault, told with the digest found and the one expected."""
     other = write_reviews(tmp_path / "other.csv", map(write_row, range(61)))
-    expected = origin.sources["reviews.csv"]
+    expected = origin.sources("ingest")["reviews.csv"]
 
     with pytest.raises(DataError, match=rf"found other\.csv with SHA-256 [0-9a-f]{{64}}\. Expected reviews\.csv with SHA-256 {expected}"):
-        original_sources(origin, [str(other)], READER, store)
+        original_sources(origin, "ingest", [str(other)], READER, store)
 
 
 def test_sources_and_rows_gone(store: Store, origin: Origin, tmp_path: Path) -> None:
@@ -162,12 +162,13 @@ def test_sources_and_rows_gone(store: Store, origin: Origin, tmp_path: Path) -> 
     (tmp_path / "reviews.csv").unlink()
     (record,) = store.records("ingest")
     store.path(record.ref).write_bytes(b"damaged")
-    expected = rf"Expected reviews\.csv with SHA-256 {origin.sources['reviews.csv']}\. Name them, in this order: sentiment train SOURCE"
+    digest = origin.sources("ingest")["reviews.csv"]
+    expected = rf"Expected reviews\.csv with SHA-256 {digest}\. Say where they lie, in this order: sentiment train SOURCE"
 
     with pytest.raises(DataError, match=rf"cannot be read: There is no such file.*{expected}"):
-        original_sources(origin, [], READER, store)
+        original_sources(origin, "ingest", [], READER, store)
     with pytest.raises(CallerError, match=f"does not tell where the model's sources lie.*{expected}"):
-        original_sources(origin, [], READER, Store(tmp_path / "elsewhere"))
+        original_sources(origin, "ingest", [], READER, Store(tmp_path / "elsewhere"))
 
 
 def test_the_sample_needs_no_path(tmp_path: Path) -> None:
@@ -178,6 +179,6 @@ def test_the_sample_needs_no_path(tmp_path: Path) -> None:
     made_from = {"ingest": StepOrigin.of(record.recipe, record.files[0].sha256)}
     origin = Origin(made_from, settings.sample.model_dump(mode="json"), Machine("", "", "", (), 1, ()))
 
-    assert original_sources(origin, [], READER, Store(tmp_path / "elsewhere")) == ["sample"]
+    assert original_sources(origin, "ingest", [], READER, Store(tmp_path / "elsewhere")) == ["sample"]
     with pytest.raises(DataError, match="sample with SHA-256"):
-        original_sources(replace(origin, sample={"rows": 51, "seed": 3}), [], READER, Store(tmp_path / "elsewhere"))
+        original_sources(replace(origin, sample={"rows": 51, "seed": 3}), "ingest", [], READER, Store(tmp_path / "elsewhere"))
