@@ -38,7 +38,7 @@ def tally_reviews(
 
     Returns:
         Rows by group for `length`, `unknown_words`, `language`, `score` and `predicted`, and `totals` of reviews, tokens and unknown
-        tokens. Tallies of stretches of rows are merged by adding their numbers up, see `merge_tallies`.
+        tokens. Tallies of stretches of rows are merged by adding their numbers up.
     """
     full = num_tokens > 0
     num_tokens, num_unknown = num_tokens[full], num_unknown[full]
@@ -51,18 +51,6 @@ def tally_reviews(
         "language": {LANGUAGES[place]: rows for place, rows in enumerate(np.bincount(languages[full]).tolist()) if rows},
         "score": _count_groups(y_score[judged], SCORE_EDGES),
         "predicted": {name: labels[name] for name in CLASSES if name in labels},
-    }
-
-
-def merge_tallies(one: Tally, other: Tally) -> Tally:
-    """Return the tally of all rows of both.
-
-    >>> merge_tallies({"length": {"3": 1}}, {"length": {"3": 2, "4": 1}})
-    {'length': {'3': 3, '4': 1}}
-    """
-    return {
-        feature: {group: one.get(feature, {}).get(group, 0) + other.get(feature, {}).get(group, 0) for group in _keys(one, other, feature)}
-        for feature in {**one, **other}
     }
 
 
@@ -98,7 +86,3 @@ def _count_groups(values: np.ndarray, edges: np.ndarray) -> dict[str, int]:
     """Count values by the group they fall into; those past the last edge belong to the last group."""
     places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 1)
     return {str(place): rows for place, rows in enumerate(np.bincount(places).tolist()) if rows}
-
-
-def _keys(one: Tally, other: Tally, feature: str) -> dict[str, int]:
-    return {**one.get(feature, {}), **other.get(feature, {})}

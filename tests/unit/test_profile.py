@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from tasks.model.profile import FORMAT, LENGTH_EDGES, UNKNOWN_EDGES, Tally, merge_tallies, profile_reviews, tally_of, tally_reviews
+from tasks.model.profile import FORMAT, LENGTH_EDGES, UNKNOWN_EDGES, Tally, profile_reviews, tally_of, tally_reviews
 from tasks.reviews.language import LANGUAGES
+from tasks.tallies import merge_facts
 
 ENGLISH, GERMAN = LANGUAGES.index("English"), LANGUAGES.index("German")
 
@@ -32,20 +33,10 @@ def test_reviews_are_counted_by_what_scoring_sees() -> None:
 
 
 def test_tallies_add_up() -> None:
-    """The tally of all rows is that of its stretches merged, in whatever order, and through JSON."""
-    parts = [_tally(slice(0, 2)), _tally(slice(2, 3)), _tally(slice(3, 5))]
-    forward: Tally = {}
-    backward: Tally = {}
-    for part in parts:
-        forward = merge_tallies(forward, json.loads(json.dumps(part)))
-    for part in reversed(parts):
-        backward = merge_tallies(backward, part)
-    assert forward == backward == _tally()
-
-
-def test_a_batch_of_nothing_counts_nothing() -> None:
-    """An empty stretch of rows changes no tally."""
-    assert merge_tallies(_tally(), _tally(slice(0, 0))) == _tally()
+    """The tally of all rows is that of its stretches merged as facts are, in whatever order, through JSON; an empty one changes nothing."""
+    parts = [_tally(rows) for rows in (slice(0, 2), slice(2, 3), slice(0, 0), slice(3, 5))]
+    for order in (parts, parts[::-1]):
+        assert merge_facts(json.loads(json.dumps({"looks": part})) for part in order) == {"looks": _tally()}
 
 
 def test_the_profile_keeps_the_tally() -> None:
