@@ -102,6 +102,8 @@ def score(options: Namespace) -> Outcome:
         say(f"  {name}")
     for source, why in summary["failed"].items():
         print(f"  {source}: {why}", file=sys.stderr)
+    if summary["summary"]:
+        say(f"  {summary['summary']} ({summary['drift'] or 'not compared with training'})")
     return summary, 3 if summary["failed"] else 0
 
 

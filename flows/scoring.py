@@ -23,6 +23,7 @@ from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sources import FileSource, find_files, with_own_names
 from tasks.score import LookedAt, ScoredFile, ScoreSettings, ScoringPlan, find_scored, look_at, plan_file, publish_file, score, stop_run
 from tasks.store import Store
+from tasks.summarize import summarize
 
 _ENDINGS = {
     ".csv",
@@ -95,7 +96,9 @@ def scoring(
 
     if not scored and all(isinstance(error, CallerError) for error in failed.values()):
         raise next(iter(failed.values()))
-    summary = summarize(pinned.model_id, scored, {source.name: str(failed[source.name]) for source in sources if source.name in failed})
+    reasons = {source.name: str(failed[source.name]) for source in sources if source.name in failed}
+    told = summarize(pinned.model_id, scored, reasons, folder, store) if scored else {"summary": None, "drift": None}
+    summary = count_rows(pinned.model_id, scored, reasons) | told
     if failed:
         raise UnscoredFilesError(summary)
     return summary
@@ -266,7 +269,7 @@ def _stem(name: str) -> str:
     return str(path).replace("/", "__")
 
 
-def summarize(model_id: str, scored: list[ScoredFile], failed: dict[str, str]) -> dict[str, Any]:
+def count_rows(model_id: str, scored: list[ScoredFile], failed: dict[str, str]) -> dict[str, Any]:
     """Return what a run came to, in the form that `--json` promises."""
     return {
         "command": "score",

@@ -72,6 +72,7 @@ def test_summary_is_the_contract(trained: tiny.Trained, tmp_path: Path, sentimen
     assert result.exit_code == 0
     assert {name: type(value) for name, value in summary.items() if name not in ("quarantines", "failed")} == {
         "command": str, "status": str, "model_id": str, "rows": int, "scored": int, "quarantined": int, "outputs": list, "seconds": float,
+        "summary": str, "drift": str,
     }  # fmt: skip
     assert (summary["command"], summary["status"], summary["model_id"]) == ("score", "scored", trained.summary["model_id"])
     assert (summary["rows"], summary["scored"], summary["quarantined"]) == (413, 412, 1)

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import Artifact
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.events import ReceivedEvent
 
-from tasks.summary import DRIFT_DETECTED
+from tasks.summarize import DRIFT_DETECTED
 
 GERMAN = "Das war nicht gut, und die Musik ist mir zu laut gewesen."
 

@@ -3,7 +3,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STEPS = {f"tasks.{name}" for name in ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report", "score")}
+STEPS = {
+    f"tasks.{name}" for name in ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report", "score", "summarize")
+}
 
 
 def _name(path: Path) -> str:

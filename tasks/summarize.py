@@ -1,4 +1,4 @@
-"""summary: what a scoring run came to, as a page beside the results and in the Prefect UI; an event where the reviews have drifted."""
+"""summarize: what a scoring run came to, as a page beside the results and in the Prefect UI; an event where the reviews have drifted."""
 
 import dataclasses
 import json
@@ -144,7 +144,7 @@ def summarize(model_id: str, files: Sequence[Scored], failed: Mapping[str, str],
     figures = write_summary(facts, place)
     verdict = facts.drift.verdict if facts.drift else None
     if figures is not None:
-        log_step("summary", f"{verdict or 'not compared with training'}: {place}")
+        log_step("summarize", f"{verdict or 'not compared with training'}: {place}")
         publish_to_prefect(facts, figures, place)
         if facts.drift and facts.drift.drifted:
             tell_of_drift(facts.drift, model_id)

@@ -8,7 +8,7 @@ from summary_example import draw_tally, example_summary
 
 from tasks.model.profile import FORMAT
 from tasks.store import Store
-from tasks.summary import collect_summary, write_summary
+from tasks.summarize import collect_summary, write_summary
 
 
 @pytest.fixture
