@@ -264,7 +264,7 @@ def test_several_inputs_one_of_them_bad(trained: tiny.Trained, tmp_path: Path, s
     result = sentiment("score", folder, "--artifacts", trained.root, "--output", tmp_path / "out")
 
     assert result.exit_code == 3
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.scored.parquet", "d.scored.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.scored.parquet", "d.scored.parquet", "summary.html"]
     assert set(result.summary["failed"]) == {"b.parquet", "c.csv"}
     assert (result.summary["status"], result.summary["scored"]) == ("failed", 2)
     assert "--text-column" in result.stderr
@@ -280,7 +280,8 @@ def test_same_name_in_two_folders(trained: tiny.Trained, tmp_path: Path) -> None
 
     summary = scoring([tmp_path / "in"], trained.root, output=str(tmp_path / "out"))
 
-    assert len(set(summary["outputs"])) == 3 == len(list((tmp_path / "out").iterdir()))
+    assert {Path(name) for name in [*summary["outputs"], summary["summary"]]} == set((tmp_path / "out").iterdir())
+    assert len(set(summary["outputs"])) == 3
     singly = scoring([tmp_path / "in" / "x" / "a.csv", tmp_path / "in" / "y" / "a.csv"], trained.root, output=str(tmp_path / "out2"))
     assert len(set(singly["outputs"])) == 2
     with pytest.raises(CallerError, match="Given twice"):
