@@ -178,11 +178,11 @@ def _grouped(name: str, reference: dict[str, int], counts: dict[str, int]) -> tu
 
 
 def _join_neighbours(rows: list[int]) -> list[list[int]]:
-    """Return runs of neighbouring places that hold at least a tenth of all rows each."""
+    """Return runs of neighbouring places that hold about a tenth of all rows each; a place that holds many stays apart from few."""
     parts: list[list[int]] = []
     enough, held = sum(rows) / MOST_GROUPS, float("inf")
     for place, number in enumerate(rows):
-        if held >= enough:
+        if held >= enough or (held >= enough / 2 and held + number > 1.5 * enough):
             parts.append([])
             held = 0
         parts[-1].append(place)
