@@ -183,7 +183,7 @@ def test_input_that_changes_while_it_is_read(
     published = sorted(path.name for path in (tmp_path / "out").iterdir())
     summary = scoring([growing, other], artifacts, tmp_path / "out")
 
-    assert published == ["other.scored.parquet"]
+    assert published == ["other.scored.parquet", "summary.html"]
     assert summary["scored"] == 412 + 1 + 50
     assert pq.read_table(tmp_path / "out" / "growing.scored.parquet")["id"].to_pylist()[-1] == "late"
 
