@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reader_arguments(score, labels=False)
     _add_common_arguments(score)
 
-    models = commands.add_parser("models", help="list, show, promote or roll back models, and their history")
+    models = commands.add_parser("models", help="list, show, promote, roll back or export models, and their history")
     actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in {
         "list": "every model with its accuracy; the champion is marked",
@@ -63,12 +63,16 @@ def build_parser() -> argparse.ArgumentParser:
         "history": "every promotion, refusal and rollback: when, by whom, why",
         "promote": "make a model the champion",
         "rollback": "make the previous champion the champion again",
+        "export": "write a model as a TensorFlow SavedModel that takes raw reviews",
     }.items():
         action = actions.add_parser(name, help=text)
-        if name in ("show", "promote"):
+        if name in ("show", "promote", "export"):
             action.add_argument("model_id", metavar="ID")
         if name in ("promote", "rollback"):
             action.add_argument("--reason", required=True, help="kept in the history")
+        if name == "export":
+            action.add_argument("--format", choices=["savedmodel", "keras"], default="savedmodel", help="savedmodel (keras cannot hold it)")
+            action.add_argument("--output", metavar="DIR", help="the folder to write (default: ARTIFACTS/exports/ID)")
         _add_common_arguments(action)
 
     tune = commands.add_parser(

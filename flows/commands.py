@@ -108,7 +108,7 @@ def score(options: Namespace) -> Outcome:
 
 
 def models(options: Namespace) -> Outcome:
-    """List, show, promote or roll back models."""
+    """List, show, promote, roll back or export models, or tell their history."""
     from tasks.model import registry
 
     store = _store(options)
@@ -129,6 +129,13 @@ def models(options: Namespace) -> Outcome:
         for decided in decisions:
             say(f"{decided.promoted_at}  {decided.event:<11} {decided.model_id}  by {decided.by}: {decided.reason}")
         return {"command": "models history", "decisions": [asdict(decided) for decided in decisions]}, 0
+    if options.action == "export":
+        from tasks.export import check_format, export_model
+
+        check_format(options.format)
+        exported = export_model(store, options.model_id, Path(options.output).resolve() if options.output else None)
+        say(f"{exported.path}: gives the model's scores for {exported.reviews:,} reviews (off by up to {exported.worst:.1g})")
+        return {"command": "models export", **asdict(exported)}, 0
     with registry.registry_lock(store):
         if options.action == "promote":
             entry = registry.promote_model(store, options.model_id, options.reason)

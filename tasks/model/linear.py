@@ -16,7 +16,7 @@ from tasks.model.vocabulary import TokenIds
 ROWS_PER_BLOCK = 2048
 _NO_PENALTY = 1e6
 _TOLERANCE = 1e-2  # a hundred times closer costs three times as long and moves no accuracy
-_MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
 class LinearSettings(BaseModel, frozen=True, extra="forbid"):
@@ -71,9 +71,9 @@ def _hashed_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> Itera
         count = max(len(values) - n + 1, 0)
         mixed = np.full(count, np.uint64(n))
         for place in range(n):
-            mixed = (mixed ^ values[place : place + count]) * _MULTIPLIERS[place]
+            mixed = (mixed ^ values[place : place + count]) * MULTIPLIERS[place]
             mixed ^= mixed >> np.uint64(29)
-        mixed *= _MULTIPLIERS[0]
+        mixed *= MULTIPLIERS[0]
         whole = np.flatnonzero(rows[:count] == rows[n - 1 : n - 1 + count])
         yield n, rows[whole], whole, mixed[whole] >> np.uint64(64 - settings.hash_bits)
 

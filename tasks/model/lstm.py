@@ -23,7 +23,7 @@ from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
 if TYPE_CHECKING:
     import keras
 
-_PAIR_MULTIPLIER, _PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
+PAIR_MULTIPLIER, PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
 EVIDENCE_SCALE = 2.5  # an n-gram's log-odds are small beside the entries of a word vector
 _SCORING_CHUNKS = 1024  # chunks of one call when scoring: what it works on stays near the processor (a quarter faster than 4096)
 
@@ -172,7 +172,7 @@ def pair_buckets(words: np.ndarray, followers: np.ndarray, num_buckets: int) -> 
     """Hash each word with its follower into 1 … num_buckets - 1; 0 where either is padding. int32, same shape."""
     if not num_buckets:
         return np.zeros(words.shape, np.int32)
-    mixed: np.ndarray = words.astype(np.int64) * _PAIR_MULTIPLIER + followers * _PAIR_OFFSET
+    mixed: np.ndarray = words.astype(np.int64) * PAIR_MULTIPLIER + followers * PAIR_OFFSET
     mixed = (mixed ^ (mixed >> 15)) * np.int64(2_246_822_519)
     bucket = (mixed ^ (mixed >> 13)) % (num_buckets - 1) + 1
     return np.where((words == PADDING) | (followers == PADDING), 0, bucket).astype(np.int32)
@@ -275,6 +275,7 @@ class LstmScorer:
 
     def _start(self, network: "keras.Model", settings: LstmSettings) -> None:
         tf = import_tensorflow()
+        self.network = network
         self.settings = settings
         ids = tf.TensorSpec((None, settings.sequence_length if settings.network == "tutorial" else settings.chunk_length), tf.int32)
         if settings.network == "tutorial":

@@ -116,7 +116,7 @@ class Vocabulary:
         return np.where(places < 0, absent, places + self.first_id).astype(np.int32)
 
     @cached_property
-    def _holds_letters(self) -> np.ndarray:
+    def holds_letters(self) -> np.ndarray:
         """bool, shape (len(self),): by id, whether a token is more than punctuation."""
         return np.array([False] * self.first_id + [any(map(str.isalnum, token)) for token in self.tokens])
 
@@ -126,7 +126,7 @@ class Vocabulary:
 
     def num_known_words(self, ids: TokenIds) -> np.ndarray:
         """Return how many of them are words or numbers, not punctuation, int64, shape (num_rows,)."""
-        return _count(self._holds_letters[ids.values], ids)
+        return _count(self.holds_letters[ids.values], ids)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `vocabulary.json`."""

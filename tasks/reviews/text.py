@@ -18,12 +18,12 @@ from pydantic import BaseModel, Field
 # character takes the slower Python path of the tutorial rules.
 _AGREED = r"\x00-\x{12F}\x{131}-\x{148}\x{14A}-\x{17F}\x{2000}-\x{206F}"
 
-_TAG = r"<[a-z/][^<>]{0,60}>"  # goes before the symbols: in "end.<br />" a run of symbols would take the tag's "<"
+TAG = r"<[a-z/][^<>]{0,60}>"  # goes before the symbols: in "end.<br />" a run of symbols would take the tag's "<"
 # Punctuation tells where a thought ends: with these as tokens both the n-gram part and the LSTM err less on validation rows.
-_MARKS = r'!?.,;:()"\-'
+MARKS = r'!?.,;:()"\-'
 # A run of other symbols, or an apostrophe that does not stand inside a word; "_" goes before: here it counts as a letter.
-_NOT_TOKENS = rf"[^\pL\pN\pM '{_MARKS}]+|\B'|'\B"
-_NOT_WORDS = r"[^\pL\pN\pM ']+|\B'|'\B"
+NOT_TOKENS = rf"[^\pL\pN\pM '{MARKS}]+|\B'|'\B"
+NOT_WORDS = r"[^\pL\pN\pM ']+|\B'|'\B"
 
 
 class CleanSettings(BaseModel, frozen=True, extra="forbid"):
@@ -74,9 +74,9 @@ def clean_text(reviews: pa.Array, *, punctuation: bool = True) -> pa.Array:
     """
     text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
     text = pc.replace_substring(pc.replace_substring(text, "’", "'"), "_", " ")
-    text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), _NOT_TOKENS if punctuation else _NOT_WORDS, " ")
+    text = pc.replace_substring_regex(pc.replace_substring_regex(text, TAG, " "), NOT_TOKENS if punctuation else NOT_WORDS, " ")
     if punctuation:
-        text = pc.replace_substring_regex(text, f"([{_MARKS}])", r" \1 ")
+        text = pc.replace_substring_regex(text, f"([{MARKS}])", r" \1 ")
     return _join(_split(text))
 
 
@@ -144,7 +144,7 @@ def normalise_text(reviews: pa.Array) -> pa.Array:
     ['it s not good café 7 10']
     """
     text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
-    text = pc.replace_substring_regex(pc.replace_substring_regex(text, _TAG, " "), r"[^\p{L}\p{N} ]+", " ")
+    text = pc.replace_substring_regex(pc.replace_substring_regex(text, TAG, " "), r"[^\p{L}\p{N} ]+", " ")
     return pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r" +", " "))
 
 
