@@ -35,7 +35,7 @@ def is_remote(pattern: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", pattern, re.IGNORECASE) is not None
 
 
-def fetch_files(address: str, downloads: Path) -> tuple[Path, list[Path]]:
+def fetch_files(address: str, downloads: Path) -> tuple[Path, dict[Path, str]]:
     """Copy what an address names (a file, all below a folder, a glob) into a folder of its own, what is there unchanged excepted.
 
     Args:
@@ -43,7 +43,8 @@ def fetch_files(address: str, downloads: Path) -> tuple[Path, list[Path]]:
         downloads: The folder for downloads.
 
     Returns:
-        The folder, and the copies below it under their names as seen from the address; what is left out of a folder is not fetched.
+        The folder, and the copies below it under their names as seen from the address, each with the address of its own; what is left
+        out of a folder is not fetched.
 
     Raises:
         CallerError: The address names nothing, or the package that reaches it is missing.
@@ -51,16 +52,18 @@ def fetch_files(address: str, downloads: Path) -> tuple[Path, list[Path]]:
     """
     system, path = _connect(address)
     with _reaching(address):
-        listed = _list_files(system, path)
+        place, listed = _list_files(system, path)
     base = downloads / "remote" / sha256_of_json(address)[:16]
-    copies = []
+    copies = {}
     for name, info in sorted(listed.items()):
         parts = name.split("/")
+        if parts[-1] == "" and not info.get("size"):
+            continue  # how some stores keep an empty folder
         if {"", ".", ".."} & set(parts):
             raise DataError(f"{_shown(address)} holds a file named {name!r}, which cannot be copied. Rename it.")
         if len(listed) > 1 and is_skipped(Path(name)):
             continue
-        copies.append(base / name)
+        copies[base / name] = f"{address.partition('://')[0]}://{place}/{name}"
         _fetch(system, info, base / name, address)
     for left in base.rglob("*"):
         if left.is_file() and left not in copies and not left.name.startswith("."):
@@ -86,8 +89,8 @@ def _connect(address: str) -> tuple[Any, str]:
     return system, str(path)
 
 
-def _list_files(system: Any, path: str) -> dict[str, dict[str, Any]]:
-    """Return what the store says of each file, by its name as seen from the path (from the first wildcard on, of a glob)."""
+def _list_files(system: Any, path: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the place that names are seen from (of a glob, before its first wildcard), and what the store says of each file by name."""
     if glob.has_magic(path) and not system.exists(path):
         found = system.glob(path, detail=True)
         plain = path[: re.search(r"[*?\[]", path).start()]  # type: ignore[union-attr]
@@ -96,7 +99,7 @@ def _list_files(system: Any, path: str) -> dict[str, dict[str, Any]]:
         found, base = {path: system.info(path)}, path.rpartition("/")[0]
     else:
         found, base = system.find(path, detail=True), path.rstrip("/")
-    return {name[len(base) :].lstrip("/"): info for name, info in found.items() if info["type"] == "file"}
+    return base, {name[len(base) :].removeprefix("/"): info for name, info in found.items() if info["type"] == "file"}
 
 
 def _fetch(system: Any, info: dict[str, Any], copy: Path, address: str) -> None:

@@ -92,12 +92,21 @@ class ImdbSource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """One file of reviews, one member of a zip archive, a folder of texts, or a stretch of a Parquet file: so many rows of it."""
+    """One file of reviews, one member of a zip archive, a folder of texts, or a stretch of a Parquet file: so many rows of it.
+
+    Args:
+        path: The file, or the copy of a remote one.
+        name: What people know it by.
+        member: Which file of an archive.
+        stretch: The rows from the one number (from 0) up to, without, the other; None for all.
+        address: Where a remote file stands.
+    """
 
     path: Path
     name: str
     member: str | None = None
     stretch: tuple[int, int] | None = None
+    address: str | None = None
 
     def digest(self) -> str:
         """Return the SHA-256 of the file's bytes; of a member its own, of a folder of texts all of its files' names and bytes.
@@ -196,7 +205,7 @@ def with_own_names(sources: Sequence[SourceType]) -> list[SourceType]:
 
 
 def _full_name(source: FileSource) -> str:
-    path = source.path.as_posix()
+    path = source.address or source.path.as_posix()
     return f"{path if '/' in path else f'./{path}'}{f'/{source.member}' if source.member else ''}"
 
 
@@ -215,28 +224,40 @@ def find_files(pattern: str, downloads: Path | None = None, reader: ReaderSettin
         CallerError: There are none, or a folder of texts may be read in two ways.
         MachineError: A remote file cannot be fetched.
     """
-    place = Path(pattern)
     if is_remote(pattern):
-        if downloads is None:
-            raise CallerError(f"{pattern!r} is remote. Copy it here and name the copy.")
-        base, files = fetch_files(pattern, downloads)
-        place = base if len(files) != 1 and not glob.has_magic(pattern) else Path(pattern)
-    elif place.is_file():
+        return _find_remote(pattern, downloads, reader)
+    place = Path(pattern)
+    if place.is_file():
         return _members(place, place.name)
-    elif place.is_dir():
+    if place.is_dir():
         base, files = place, visible_files(place)
     else:
         base = _glob_base(pattern)
         matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  Path.glob refuses absolute patterns
         files = sorted(path for path in matches if is_file(path) and not is_skipped(path.relative_to(base)))
     if not files:
-        kind = "The folder holds no files" if place.is_dir() else "There is no such file, folder or match"
-        raise CallerError(
-            f"{kind}: {pattern!r}. Expected sample, imdb, or the path of reviews (CSV, TSV, JSONL, Parquet; plain or compressed)."
-        )
+        raise _nothing("The folder holds no files" if place.is_dir() else "There is no such file, folder or match", pattern)
     if place.is_dir() and _are_texts(files, place, reader):
-        return [FileSource(place, place.resolve().name if not is_remote(pattern) else pattern.rstrip("/").rpartition("/")[2])]
+        return [FileSource(place, place.resolve().name)]
     return [source for path in files for source in _members(path, path.relative_to(base).as_posix())]
+
+
+def _find_remote(address: str, downloads: Path | None, reader: ReaderSettings) -> list[FileSource]:
+    if downloads is None:
+        raise CallerError(f"{address!r} is remote. Copy it here and name the copy.")
+    base, copies = fetch_files(address, downloads)
+    if not copies:
+        raise _nothing("There is no such file, folder or match", address)
+    if len(copies) > 1 and not glob.has_magic(address) and _are_texts(list(copies), base, reader):
+        return [FileSource(base, address.rstrip("/").rpartition("/")[2], address=address)]
+    found = [(origin, source) for copy, origin in copies.items() for source in _members(copy, copy.relative_to(base).as_posix())]
+    return [replace(source, address=origin) for origin, source in found]
+
+
+def _nothing(what: str, pattern: str) -> CallerError:
+    return CallerError(
+        f"{what}: {pattern!r}. Expected sample, imdb, or the path of reviews (CSV, TSV, JSONL, Parquet; plain or compressed)."
+    )
 
 
 def _are_texts(files: Sequence[Path], folder: Path, reader: ReaderSettings) -> bool:

@@ -14,9 +14,11 @@ from tasks.errors import CallerError, DataError, MachineError
 from tasks.reviews import remote
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.remote import is_remote
-from tasks.reviews.sources import FileSource, find_files
+from tasks.reviews.sample import SampleSettings
+from tasks.reviews.sources import FileSource, find_files, resolve_sources
 
 DETECT = ReaderSettings()
+SAMPLE = SampleSettings(rows=10)
 
 
 @pytest.fixture
@@ -151,10 +153,27 @@ def test_what_cannot_be_reached_says_why(bucket: Any, tmp_path: Path, monkeypatc
     assert "SECRET" not in str(error.value)
 
 
+def test_equal_names_of_two_places_are_told_apart_by_their_addresses(bucket: Any, tmp_path: Path) -> None:
+    """What a row's `source` says is where the file stands, not where its copy lies."""
+    bucket.pipe("/other/a.csv", b"id,review\n1,Fine.\n")
+    found = resolve_sources(
+        ["memory://bucket/exports/*/a.csv", "memory://other/a.csv", "memory://bucket/exports/may/a.csv"], tmp_path, SAMPLE
+    )
+    assert [source.name for source in found] == ["may/a.csv", "memory:///other/a.csv", "memory:///bucket/exports/may/a.csv"]
+
+
+def test_empty_folders_of_a_store_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some stores keep them as files without a name or content."""
+    listed = {name: {"name": name, "size": 0, "type": "file"} for name in ("", "may/")}
+    monkeypatch.setattr(remote, "_list_files", lambda system, path: ("bucket", listed))
+    with pytest.raises(CallerError, match="There is no such file"):
+        find_files("memory://bucket", tmp_path)
+
+
 def test_names_that_leave_the_folder_are_refused(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store's names are data: one that would be written elsewhere is not."""
     listed = {"../../outside.csv": {"name": "x", "size": 1, "type": "file"}}
-    monkeypatch.setattr(remote, "_list_files", lambda system, path: listed)
+    monkeypatch.setattr(remote, "_list_files", lambda system, path: ("bucket", listed))
     with pytest.raises(DataError, match="cannot be copied"):
         find_files("memory://bucket/exports", tmp_path)
 
