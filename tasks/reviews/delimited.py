@@ -31,16 +31,25 @@ class RowShape:
         num_fields: Fields of a record.
         telling: Column number → the shapes its values have in the sample (`a` letters, `0` digits), for columns of
             single words with few shapes: labels, ids, dates, not prose.
+        values: Column number → its values in the sample, for those of them with few: labels, shops, languages.
     """
 
     delimiter: str
     num_fields: int
     telling: dict[int, frozenset[str]]
+    values: dict[int, frozenset[str]]
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether some column's values would not be met in prose; any single word would."""
+        return bool(self.values) or any(all("0" in shape for shape in shapes) for shapes in self.telling.values())
 
     def fits(self, line: str) -> bool:
         """Return whether a physical line, quotes taken literally, looks like a whole record."""
         fields = line.rstrip("\r\n").split(self.delimiter)
-        return len(fields) == self.num_fields and self.fits_fields(fields)
+        if len(fields) != self.num_fields or not self.fits_fields(fields):
+            return False
+        return all(fields[column].strip('"') in values for column, values in self.values.items())
 
     def fits_fields(self, fields: Sequence[str]) -> bool:
         """Return whether the values of the telling columns look as they do elsewhere."""
@@ -50,13 +59,16 @@ class RowShape:
 def learn_row_shape(records: Sequence[Sequence[str]], delimiter: str, num_fields: int) -> RowShape:
     """Learn from the sampled records that have the right number of fields."""
     rows = [fields for fields in records if len(fields) == num_fields]
-    telling = {}
+    telling, few_values = {}, {}
     for column in range(num_fields):
+        values = frozenset(fields[column].strip('"') for fields in rows)
         shapes = frozenset(_shape(fields[column]) for fields in rows)
         few = len(shapes) <= min(_MOST_SHAPES, len(rows) // _ROWS_PER_SHAPE)
         if shapes and few and not any(map(str.isspace, "".join(shapes))):
             telling[column] = shapes
-    return RowShape(delimiter, num_fields, telling)
+            if len(values) <= min(_MOST_SHAPES, len(rows) // _ROWS_PER_SHAPE):
+                few_values[column] = values
+    return RowShape(delimiter, num_fields, telling, few_values)
 
 
 class _LineTooLongError(Exception):
@@ -202,7 +214,7 @@ def _has_swallowed(taken: Sequence[str | None], num_fields: int, shape: RowShape
         return any(fitting[1:])
     if num_fields == 1 or sum(line.count('"') for line in lines) != 2 or not (fitting[0] and fitting[-1]):
         return False
-    if shape.telling or shape.delimiter in "\t|":
+    if shape.is_telling or shape.delimiter in "\t|":
         return sum(fitting) * 2 > len(fitting)
     return all(fitting) and len(fitting) >= _MANY_LINES
 

@@ -3,6 +3,7 @@ import io
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,6 +35,17 @@ def test_what_is_written_as_csv_is_read_back(tmp_path: Path, encoding: str, rows
     one_column = {} if len(names) > 1 else {"delimiter": delimiter}
     expected = [dict(zip(names, row, strict=True)) for row in rows]
     assert _read(path, encoding=encoding, header=True, **one_column) == (expected, 0)
+
+
+@QUICK
+@given(texts=st.lists(TEXT, min_size=1, max_size=8), crlf=st.booleans())
+def test_what_pandas_writes_by_default_is_read_back(tmp_path: Path, texts: list[str], crlf: bool) -> None:
+    """Quotes only where pandas thinks they are needed, which is not at carriage returns: every text comes back among others."""
+    sound = [f"it was {word}, really" for word in ("fine", "bad")] * 20
+    frame = pd.DataFrame({"id": range(len(sound + texts)), "review": sound + texts, "shop": "Leeds"}).astype(str)
+    path = tmp_path / "a.csv"
+    frame.to_csv(path, index=False, lineterminator="\r\n" if crlf else "\n")
+    assert _read(path) == (frame.to_dict("records"), 0)
 
 
 @QUICK

@@ -88,7 +88,7 @@ def test_a_quote_closed_rows_later_swallows_nothing(tmp_path: Path) -> None:
 
 def test_swallowed_rows_are_told_by_their_labels_where_prose_has_commas(tmp_path: Path) -> None:
     """In comma-separated text the columns with few kinds of values tell rows from lines of prose."""
-    lines = [f"number {number} was fine,positive" for number in range(20)]
+    lines = [f"number {number} was fine,{'positive' if number % 2 else 'negative'}" for number in range(20)]
     lines[5] = '"he left,negative'
     lines[9] = 'they said 24",positive'
     rows, refused = _read(_written(tmp_path, "review,sentiment\n" + "\n".join(lines) + "\n"))
@@ -98,11 +98,11 @@ def test_swallowed_rows_are_told_by_their_labels_where_prose_has_commas(tmp_path
 
 def test_a_review_of_several_lines_with_commas_is_one_review(tmp_path: Path) -> None:
     """Prose whose lines each hold as many commas as a record is not torn into records."""
-    texts = ["Good film, I liked it\nThe cast, too\nWell done", "He said yes,no\nand it went\non and on\nthen ended"]
+    texts = ["Good film, I liked it\nThe cast, too\nWell done", "He said yes,no\nand it went\non and on\nthen ended", "Oh yes,no\nEnd"]
     lines = [f"number {number} was fine,positive\n" for number in range(20)]
     lines += [f'"{text}",positive\n' for text in texts]
     rows, refused = _read(_written(tmp_path, "review,sentiment\n" + "".join(lines)))
-    assert rows[-2:] == [(text, "positive") for text in texts] and not refused
+    assert rows[-3:] == [(text, "positive") for text in texts] and not refused
 
 
 def test_a_file_that_quotes_every_field_keeps_tabs_and_lines(tmp_path: Path) -> None:
