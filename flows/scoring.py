@@ -159,10 +159,9 @@ def pin_champion(current: PinnedModel, job: str, store: Store) -> PinnedModel:
 
 def look_at_all(sources: Iterable[FileSource], settings: ScoreSettings, failed: Failures) -> Iterator[LookedAt]:
     """Yield each file as it was found; those that cannot be read are noted in `failed`."""
-    digests: dict[Path, str] = {}
     for source in sources:
         try:
-            yield look_at(source, settings, digests)
+            yield look_at(source, settings)
         except (DataError, CallerError) as error:
             _fail(source.name, error, failed)
 

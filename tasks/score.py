@@ -105,11 +105,8 @@ class ScoredFile:
     facts: Facts
 
 
-def look_at(source: FileSource, settings: ScoreSettings, digests: dict[Path, str]) -> LookedAt:
+def look_at(source: FileSource, settings: ScoreSettings) -> LookedAt:
     """Look at a file before anything of it is scored.
-
-    Args:
-        digests: Those of the files that were looked at before; the members of an archive share one.
 
     Raises:
         CallerError: There is no such file.
@@ -117,11 +114,10 @@ def look_at(source: FileSource, settings: ScoreSettings, digests: dict[Path, str
     """
     shards = source.shards(settings.reader, ROWS_PER_SHARD)
     stamp = source.stamp()
-    if source.path not in digests:
-        digests[source.path] = source.digest()
+    digest = source.digest()  # of a member of an archive its own
     if source.stamp() != stamp:
         raise _changed(source)
-    return LookedAt(source, shards, digests[source.path], stamp)
+    return LookedAt(source, shards, digest, stamp)
 
 
 def plan_file(looked_at: LookedAt, output: Path, model: PinnedModel, settings: ScoreSettings) -> ScoringPlan:
