@@ -46,7 +46,7 @@ def score_file(path: Path, output: Path, model: SentimentModel, store: Store, **
     """Score a file, shard after shard, and publish it."""
     chosen = ScoreSettings(**settings)
     pinned = PinnedModel(model.model_id, model.manifest_sha256)
-    plan = plan_file(look_at(FileSource(path, path.name), chosen, {}), output, pinned, chosen)
+    plan = plan_file(look_at(FileSource(path, path.name), chosen), output, pinned, chosen)
     for shard in range(len(plan.shards)):
         score_shard(plan, shard, model, store)
     return publish_file(plan, store)
