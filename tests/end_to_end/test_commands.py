@@ -160,21 +160,37 @@ def test_imdb_offline(sentiment: Callable[..., Command], tmp_path: Path, monkeyp
     assert not list((tmp_path / "artifacts").glob("ingest/*"))
 
 
-def test_report_in_a_browser(trained: tiny.Trained, tmp_path: Path) -> None:
-    """A real browser without any network shows the report: the model's name, every figure, and no error of script or loading."""
+def _show_in_a_browser(page: Path, folder: Path) -> str:
+    """Return a page as a real browser without any network has understood it; it draws something, and no script or loading fails."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("there is no chromium here")
-    page = Path(trained.summary["report"]).as_uri()
     command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,4000", f"--screenshot={tmp_path / 'page.png'}", "--dump-dom", page,
+        browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,4000", f"--screenshot={folder / 'page.png'}", "--dump-dom",
+        page.as_uri(),
     ]  # fmt: skip
-
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-
-    assert trained.summary["model_id"] in shown.stdout
-    assert shown.stdout.count("<svg") >= 6
     assert "CONSOLE" not in shown.stderr
-    pixels = matplotlib.image.imread(tmp_path / "page.png")
-    assert len(np.unique(pixels[::4, ::4, :3].reshape(-1, 3), axis=0)) > 50  # drawn, not a blank or an error page
+    pixels = matplotlib.image.imread(folder / "page.png")
+    assert len(np.unique(pixels[::4, ::4, :3].reshape(-1, 3), axis=0)) > 50  # not a blank or an error page
+    return shown.stdout
+
+
+def test_report_in_a_browser(trained: tiny.Trained, tmp_path: Path) -> None:
+    """A real browser shows the report: the model's name and every figure."""
+    shown = _show_in_a_browser(Path(trained.summary["report"]), tmp_path)
+
+    assert trained.summary["model_id"] in shown
+    assert shown.count("<svg") >= 6
+
+
+def test_summary_in_a_browser(trained: tiny.Trained, sentiment: Callable[..., Command], tmp_path: Path) -> None:
+    """A real browser shows the summary of `sentiment score`: the model's name, the rows, and the five features that drift is told by."""
+    scored = sentiment("score", trained.reviews, "--artifacts", trained.root, "--output", tmp_path / "out")
+
+    shown = _show_in_a_browser(Path(scored.summary["summary"]), tmp_path)
+
+    assert trained.summary["model_id"] in shown
+    assert "of the rows were training rows of this model" in shown
+    assert shown.count("<svg") == 5
