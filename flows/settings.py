@@ -21,9 +21,9 @@ from tasks.model.self_training import SelfTrainingSettings
 from tasks.model.vocabulary import VocabularySettings
 from tasks.preset_file import BUILT_IN, PresetFile, read_preset
 from tasks.promote import PromoteSettings
+from tasks.reviews.sides import SplitSettings
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
 from tasks.reviews.text import CleanSettings, TokenizeSettings
-from tasks.split import SplitSettings
 from tasks.train import TrainSettings
 from tasks.unlabelled import UnlabelledSettings
 

@@ -2,40 +2,37 @@
 
 Duplicates never straddle, adding reviews moves no old one, and the same texts are test rows under every preset. A split that the
 source declares is honoured. A row that repeats one that is held out from it, exactly or nearly, is left out, into a file of its own.
-Near-duplicates are left out rather than moved to the side of their like: a review that joins two of them would move old rows, and
-could make test rows of what a champion was trained on.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
-from pydantic import BaseModel, Field
 
 from tasks.errors import DataError
 from tasks.outcome import log_step, prefect_state
-from tasks.reviews.near_duplicates import (
-    NO_ROW,
-    HeldOutReviews,
-    NearDuplicateSettings,
-    ShingleSets,
-    candidate_pairs,
-    jaccard,
-    most_similar,
-    shingle_sets,
-    sketch_texts,
+from tasks.reviews.near_duplicates import NO_ROW, HeldOutReviews, NearDuplicateSettings, ShingleSets, shingle_sets, sketch_texts
+from tasks.reviews.sides import (
+    TEST,
+    TRAIN,
+    UNDECLARED,
+    VALIDATION,
+    SplitPlan,
+    SplitSettings,
+    honours_declared,
+    leave_out_near_duplicates,
+    plan_split,
 )
 from tasks.reviews.text import normalise_text, text_hashes
 from tasks.schemas import DUPLICATE_OF, GOLDEN, REVIEW, REVIEW_ID, SENTIMENT, SPLIT, SPLITS, TEXT_HASH, kept_names
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import TableWriter, map_in_order, read_batches
 
-UNDECLARED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 _DECLARED_NAMES = {
     "train": TRAIN,
     "training": TRAIN,
@@ -47,136 +44,6 @@ _DECLARED_NAMES = {
 REASON, REPEATS, SIMILARITY = "reason", "repeats", "similarity"  # of a row that was left out
 _NAMED_IN_FACTS = 500
 _REASONS = tuple(f"{kind} of a {side} review" for side in ("test", "validation") for kind in ("duplicate", "near-duplicate"))
-_FOR_VALIDATION = np.uint64(0x5851F42D4C957F2D)  # so that no seed's validation rows are another seed's test rows
-
-
-class SplitSettings(BaseModel, frozen=True, extra="forbid"):
-    """Which reviews train, which validate, which test."""
-
-    test_share: float = Field(0.2, gt=0, lt=1, description="share of all reviews held out for the test, where the source declares none")
-    validation_share: float = Field(0.1, gt=0, lt=1, description="share of the training reviews that guide early stopping")
-    validation_rows: Literal["hash", "last"] = Field(
-        "hash", description="hash picks them by text; last takes the last rows, as the article does"
-    )
-    honour_declared: bool = Field(True, description="keep the split that a source declares in its own split column")
-    near_duplicates: NearDuplicateSettings | None = Field(
-        NearDuplicateSettings(),
-        description="leave out of training what nearly repeats a test or validation review; null for exact repetitions only",
-    )
-    seed: int = Field(0, ge=0, description="another seed gives another split of the same reviews")
-
-
-@dataclass(frozen=True)
-class SplitPlan:
-    """What becomes of each row.
-
-    Args:
-        side: int8, shape (num_rows,): 0 train, 1 validation, 2 test.
-        first_row: int64, shape (num_rows,): the first row with the same normalised text; its own index where it is the first.
-        repeats: int64, shape (num_rows,): the row on another side for which this one is left out; -1 where it is kept.
-        similarity: float64, shape (num_rows,): Jaccard similarity of the two, 1 where they are the same text; 0 where it is kept.
-    """
-
-    side: np.ndarray
-    first_row: np.ndarray
-    repeats: np.ndarray
-    similarity: np.ndarray
-
-    @property
-    def left_out(self) -> np.ndarray:
-        """Rows that are left out, bool, shape (num_rows,)."""
-        return self.repeats != NO_ROW
-
-
-def plan_split(hashes: np.ndarray, declared: np.ndarray, settings: SplitSettings) -> SplitPlan:
-    """Decide the side of every row.
-
-    Args:
-        hashes: uint64, shape (num_rows,), of the normalised texts.
-        declared: int8, shape (num_rows,): the side a source declares (0, 1, 2), or -1.
-        settings: Shares, seed and the rule for validation rows.
-    """
-    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-    if not honours_declared(declared, settings):
-        declared = np.full_like(declared, UNDECLARED)
-    declared_in_group = np.full(len(first), UNDECLARED, np.int8)
-    np.maximum.at(declared_in_group, group, declared)  # test outranks validation, which outranks train
-    held_out = declared_in_group[group]
-
-    by_hash = _fractions(hashes, settings.seed) < settings.test_share
-    side = np.where(declared == UNDECLARED, np.where(held_out == UNDECLARED, by_hash * TEST, held_out), declared).astype(np.int8)
-    left_out = (side < held_out) & (declared != UNDECLARED)
-
-    first_row = first[group]
-    training = (side == TRAIN) & ~left_out
-    if not np.any(declared == VALIDATION):
-        if settings.validation_rows == "hash":
-            chosen = _fractions(hashes ^ _FOR_VALIDATION, settings.seed) < settings.validation_share
-        else:
-            last = np.flatnonzero(training)
-            cut = len(last) - round(len(last) * settings.validation_share)
-            late = np.zeros(len(side), bool)
-            late[last[cut:]] = True
-            chosen = late[first_row]  # a repeated text stays with its first copy
-        side[training & chosen] = VALIDATION
-    highest = np.flatnonzero((declared == held_out) & (declared != UNDECLARED))
-    _, place = np.unique(group[highest], return_index=True)
-    first_held_out = np.full(len(first), NO_ROW)
-    first_held_out[group[highest[place]]] = highest[place]
-    return SplitPlan(side, first_row, np.where(left_out, first_held_out[group], NO_ROW), left_out.astype(np.float64))
-
-
-def leave_out_near_duplicates(
-    plan: SplitPlan,
-    hashes: np.ndarray,
-    sketches: np.ndarray,
-    read_sets: Callable[[np.ndarray], ShingleSets],
-    settings: NearDuplicateSettings,
-) -> SplitPlan:
-    """Leave out training and validation rows that nearly repeat a test row, and training rows that nearly repeat a validation row.
-
-    Args:
-        plan: What `plan_split` decided.
-        hashes: uint64, shape (num_rows,), of the normalised texts.
-        sketches: uint32, shape (num_rows, num_bands), from `sketch_texts`.
-        read_sets: Returns the shingles of rows given by number, ascending.
-        settings: When two texts count as one.
-    """
-    kept = np.flatnonzero(~plan.left_out)
-    _, first, text = np.unique(hashes[kept], return_index=True, return_inverse=True)
-    rows = kept[first]  # one of each text, since copies share a side
-    pairs = []
-    for held_out in (TEST, VALIDATION):
-        below, above = rows[plan.side[rows] < held_out], rows[plan.side[rows] == held_out]
-        low, high = candidate_pairs(sketches[below], sketches[above])
-        pairs.append((below[low], above[high]))
-    compared = np.unique(np.concatenate([row for pair in pairs for row in pair]))
-    sets = read_sets(compared)
-
-    repeats, similarity = np.full(len(hashes), NO_ROW), np.zeros(len(hashes))
-    for low, high in pairs:
-        present = (repeats[low] == NO_ROW) & (repeats[high] == NO_ROW)  # what was left out for the test holds nothing out itself
-        low, high = low[present], high[present]
-        similar = jaccard(sets, np.searchsorted(compared, low), sets, np.searchsorted(compared, high))
-        found, best = most_similar(low, high, similar, len(hashes), settings.threshold)
-        repeats, similarity = np.maximum(repeats, found), np.maximum(similarity, best)
-    repeats[kept], similarity[kept] = repeats[rows[text]], similarity[rows[text]]
-    return replace(plan, repeats=np.maximum(plan.repeats, repeats), similarity=np.maximum(plan.similarity, similarity))
-
-
-def honours_declared(declared: np.ndarray, settings: SplitSettings) -> bool:
-    """Return whether declared sides count: only where test rows are among them."""
-    return settings.honour_declared and bool(np.any(declared == TEST))
-
-
-def _fractions(hashes: np.ndarray, seed: int) -> np.ndarray:
-    """Spread hashes evenly over [0, 1), another way for every seed. Source: splitmix64, Steele et al. (2014)."""
-    with np.errstate(over="ignore"):
-        mixed = hashes + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)) / float(1 << 53)
 
 
 def split_recipe(tokenized: ArtifactRef, settings: SplitSettings, golden: ArtifactRef | None = None) -> Recipe:
@@ -294,7 +161,10 @@ def _read_sets(source: _Rows, rows: np.ndarray, near: NearDuplicateSettings) -> 
     start = 0
     for batch in source.batches([REVIEW]) if len(rows) else ():
         low, high = np.searchsorted(rows, (start, start + batch.num_rows))
-        parts.append(shingle_sets(normalise_text(batch[REVIEW].take(pa.array(rows[low:high] - start))), near))
+        if low < high:
+            parts.append(shingle_sets(normalise_text(batch[REVIEW].take(pa.array(rows[low:high] - start))), near))
+        if high == len(rows):
+            break
         start += batch.num_rows
     return ShingleSets.concatenate(parts)
 

@@ -19,8 +19,9 @@ from tasks.clean import clean_artifact
 from tasks.ingest import IngestSettings, ingest_artifact
 from tasks.reviews.compression import open_decompressed
 from tasks.reviews.sample import SampleSettings
+from tasks.reviews.sides import SplitSettings
 from tasks.reviews.text import CleanSettings, TokenizeSettings
-from tasks.split import SplitSettings, split_artifact
+from tasks.split import split_artifact
 from tasks.store import Store
 from tasks.tokenize import tokenize_artifact
 

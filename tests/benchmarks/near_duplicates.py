@@ -24,8 +24,9 @@ from planted import THRESHOLD, plain_jaccard, plain_set, plant
 
 from tasks.ingest import IngestSettings, ingest_artifact
 from tasks.reviews.sample import SampleSettings
+from tasks.reviews.sides import SplitSettings
 from tasks.schemas import REVIEW, REVIEW_ID, SENTIMENT, SPLIT
-from tasks.split import SplitSettings, split_artifact
+from tasks.split import split_artifact
 from tasks.store import ArtifactRef, Draft, Recipe, Store
 from tasks.tables import TableWriter, read_columns
 

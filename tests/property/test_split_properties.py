@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.reviews.near_duplicates import NearDuplicateSettings, jaccard, shingle_sets, sketch_texts
+from tasks.reviews.sides import TEST, TRAIN, UNDECLARED, VALIDATION, SplitPlan, SplitSettings, leave_out_near_duplicates, plan_split
 from tasks.reviews.text import text_hashes
-from tasks.split import TEST, TRAIN, UNDECLARED, VALIDATION, SplitPlan, SplitSettings, leave_out_near_duplicates, plan_split
 
 QUICK = settings(max_examples=150, deadline=None)
 # Few different hashes, so that texts repeat; spread over the whole range, since real ones are.

@@ -7,12 +7,14 @@ import pyarrow.compute as pc
 import pytest
 
 from tasks.errors import DataError
-from tasks.reviews.text import text_hashes
-from tasks.split import TEST, TRAIN, UNDECLARED, VALIDATION, SplitSettings, plan_split, split_artifact
+from tasks.reviews.near_duplicates import NearDuplicateSettings, ShingleSets, shingle_sets, sketch_texts
+from tasks.reviews.sides import TEST, TRAIN, UNDECLARED, VALIDATION, SplitSettings, leave_out_near_duplicates, plan_split
+from tasks.reviews.text import normalise_text, text_hashes
+from tasks.split import split_artifact
 from tasks.store import ArtifactRef, Draft, Recipe, Record, Store
 from tasks.tables import TableWriter, read_columns
 
-BY_HASH = SplitSettings()
+BY_HASH, NEAR = SplitSettings(), NearDuplicateSettings()
 LAST = SplitSettings(validation_rows="last", validation_share=0.2)
 NUM_ROWS = 20_000
 HASHES = np.random.default_rng(0).integers(0, 2**64, NUM_ROWS, np.uint64)
@@ -189,6 +191,26 @@ def test_near_duplicates_do_not_straddle(store: Store) -> None:
     counted = record.facts["left_out_by_reason"]
     assert counted == {reason: list(expected.values()).count(reason) for reason in set(expected.values())}
     assert len(counted) == 2 and min(counted.values()) >= 5 and any(name.startswith("again") for name in found)
+
+
+def test_few_shingles_are_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs are compared in portions of a bounded number of rows, and the portions change nothing."""
+    text = normalise_text(pa.array([row["review"] for row in _families()]))
+    sets, sketches, hashes = shingle_sets(text, NEAR), sketch_texts(text, NEAR), text_hashes(text)
+    asked: list[int] = []
+
+    def read_sets(rows: np.ndarray) -> ShingleSets:
+        asked.append(len(rows))
+        return sets.take(rows)
+
+    plain = plan_split(hashes, NONE_DECLARED[: len(hashes)], BY_HASH)
+    whole = leave_out_near_duplicates(plain, hashes, sketches, read_sets, NEAR)
+    assert whole.left_out.any() and len(asked) == 2 and max(asked) > 7
+    asked.clear()
+    monkeypatch.setattr("tasks.reviews.sides._ROWS_COMPARED", 7)
+    portioned = leave_out_near_duplicates(plain, hashes, sketches, read_sets, NEAR)
+    assert max(asked) <= 7 and len(asked) > 4
+    assert portioned.repeats.tolist() == whole.repeats.tolist() and portioned.similarity.tolist() == whole.similarity.tolist()
 
 
 def test_near_duplicates_beside_a_declared_split(store: Store) -> None:
