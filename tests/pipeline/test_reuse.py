@@ -103,7 +103,7 @@ EDITS = [
     ("tasks/reviews/labels.py", '"pos", "true"', '"pos", "true", "yay"', "ingest"),
     ("tasks/reviews/text.py", "{0,60}", "{0,61}", "clean"),
     ("tasks/tokenize.py", "0.99", "0.98", "tokenize"),
-    ("tasks/split.py", "hashes ^ _FOR_VALIDATION", "~(hashes ^ _FOR_VALIDATION)", "split"),
+    ("tasks/reviews/sides.py", "hashes ^ _FOR_VALIDATION", "~(hashes ^ _FOR_VALIDATION)", "split"),
     ("tasks/model/layers.py", "dtype", "dtype ", None),
     ("tasks/model/linear.py", "_NO_PENALTY = 1e6", "_NO_PENALTY = 1e5", "train"),
     ("tasks/model/metrics.py", "def evaluate_models(", "EXTRA = 1\n\n\ndef evaluate_models(", "evaluate"),
