@@ -17,12 +17,12 @@ from tasks.fingerprint import library_versions
 from tasks.ingest import ingest, read_golden
 from tasks.measure import measure
 from tasks.measured import Measured, measured_by
+from tasks.model.fitting import LIBRARIES
 from tasks.outcome import ref_of, show_markdown
 from tasks.reviews.text import CleanSettings, TokenizeSettings
 from tasks.split import split
 from tasks.store import ArtifactRef, Store
 from tasks.tokenize import tokenize
-from tasks.train import LIBRARIES
 from tasks.unlabelled import unlabelled
 
 TextRules = tuple[CleanSettings, TokenizeSettings]

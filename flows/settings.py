@@ -13,6 +13,7 @@ from tasks.dotted import change_settings, told_problems
 from tasks.errors import CallerError
 from tasks.ingest import IngestSettings
 from tasks.model.decision import DecisionSettings
+from tasks.model.fitting import TrainSettings
 from tasks.model.gate import GateSettings
 from tasks.model.linear import LinearSettings
 from tasks.model.lstm import LstmSettings
@@ -24,7 +25,6 @@ from tasks.promote import PromoteSettings
 from tasks.reviews.sides import SplitSettings
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
 from tasks.reviews.text import CleanSettings, TokenizeSettings
-from tasks.train import TrainSettings
 from tasks.unlabelled import UnlabelledSettings
 
 SHARE_TO_JUDGE = 0.2

@@ -3,7 +3,6 @@
 `tune`, `ablate` and `train --folds` stand on it. What was measured once is in the store and is not trained again.
 """
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -16,14 +15,14 @@ from prefect import task
 from tasks.errors import DataError
 from tasks.measured import Measured, PartScores, measured_by
 from tasks.model.bootstrap import RowTable
+from tasks.model.fitting import ChosenRows, TrainSettings, fit_model, fitting_recipe, most_unlabelled, read_rows, rows_of_side
 from tasks.model.folds import Fold, choose_rows
-from tasks.model.runtime import forget_networks, import_tensorflow, num_threads
+from tasks.model.runtime import forget_networks, import_tensorflow
 from tasks.model.stack import sigmoid
 from tasks.outcome import prefect_state, run_logger
 from tasks.schemas import CLASS_NAMES, SENTIMENT, SPLIT, TEXT_HASH
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_columns
-from tasks.train import LIBRARIES, ChosenRows, TrainSettings, fit_model, most_unlabelled, read_rows, rows_of_side
 
 _THRESHOLD, _BINS = 0.5, 15
 
@@ -31,9 +30,7 @@ _THRESHOLD, _BINS = 0.5, 15
 def measure_recipe(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, fold: Fold | None = None) -> Recipe:
     """Describe what measuring would make; what the settings are called and where the uncertain band lies do not count."""
     plain = settings.model_dump(mode="json", exclude={"preset", "decision"} | ({"self_training"} if unlabelled is None else set()))
-    plain |= {"fold": asdict(fold) if fold else None, "machine": platform.machine(), "threads": num_threads()}
-    inputs = {"split": rows.sha256} | ({"unlabelled": unlabelled.sha256} if unlabelled else {})
-    return Recipe.of("measure", __name__, inputs, plain, LIBRARIES)
+    return fitting_recipe("measure", __name__, rows, unlabelled, {**plain, "fold": asdict(fold) if fold else None})
 
 
 def measure_artifact(

@@ -13,12 +13,12 @@ from tasks.errors import CallerError, DataError
 from tasks.fingerprint import library_versions, sha256_of_json
 from tasks.measure import measure_artifact, measure_recipe
 from tasks.measured import measured_by
+from tasks.model.fitting import LIBRARIES, TrainSettings, planned_epochs
 from tasks.model.search_space import Searched
 from tasks.outcome import log_step, run_logger
 from tasks.preset_file import PresetFile
 from tasks.store import ArtifactRef, Store
 from tasks.study import Study, Trial
-from tasks.train import LIBRARIES, TrainSettings, planned_epochs
 
 KEPT_IN_PRESETS = ("clean", "tokenize", "vocabulary", "model", "linear", "self_training", "decision")  # not how rows are read and split
 _FAILURES = 10  # without one trial that is complete, before the search gives up

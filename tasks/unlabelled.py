@@ -20,7 +20,7 @@ from tasks.reviews.near_duplicates import NO_ROW, HeldOutReviews, NearDuplicateS
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import ImdbSource, Source, resolve_sources
-from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, text_hashes, tokenize_reviews
+from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, normalise_text, text_hashes, tokenize_reviews
 from tasks.schemas import GOLDEN, REVIEW, SOURCE, SOURCE_ROW, SPLIT, TEXT_HASH, TOKENS
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import TableWriter, map_in_order, read_batches, read_columns
@@ -108,7 +108,7 @@ class _Screen:
         held_out = (batch.filter(pc.not_equal(batch[SPLIT], "train"))[REVIEW] for batch in read_batches(path, [REVIEW, SPLIT]))
         apart = (batch[REVIEW] for batch in read_batches(store.path(golden), [REVIEW])) if golden else ()
         self._held_out = HeldOutReviews.of(itertools.chain(held_out, apart), settings.near_duplicates)
-        self._labelled = np.sort(read_columns(path, [TEXT_HASH])[TEXT_HASH].to_numpy())
+        self._labelled = read_columns(path, [TEXT_HASH])[TEXT_HASH].to_numpy()
         self._settings = settings
         self._met: set[int] = set()
 
@@ -116,11 +116,11 @@ class _Screen:
         """Return source, row, hash and tokens of a batch, and the fate of each review, as far as it does not hang on other batches."""
         reviews = text_of(batch.columns, find_text_column(batch.columns.schema.names, self._settings.text_column))
         tokens = tokenize_reviews(clean_reviews(reviews, self._settings.clean), self._settings.tokenize)
-        hashes = text_hashes(reviews)
+        text = normalise_text(reviews)
+        hashes = text_hashes(reviews, text)
         fates = np.full(len(reviews), KEPT, dtype=object)
-        place = np.minimum(np.searchsorted(self._labelled, hashes), max(len(self._labelled) - 1, 0))
-        fates[self._labelled[place] == hashes] = LABELLED
-        fates[self._held_out.repeated_by(reviews) != NO_ROW] = HELD_OUT
+        fates[np.isin(hashes, self._labelled)] = LABELLED
+        fates[self._held_out.repeated_by(reviews, text) != NO_ROW] = HELD_OUT
         fates[pc.list_value_length(tokens).to_numpy() == 0] = EMPTY
         columns: dict[str, Any] = {
             SOURCE: pa.array([source] * len(reviews), pa.string()),

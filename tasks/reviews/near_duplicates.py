@@ -246,16 +246,17 @@ class HeldOutReviews:
             return cls(np.concatenate(hashes))
         return cls(np.concatenate(hashes), np.concatenate(sketches), ShingleSets.concatenate(sets), settings)
 
-    def repeated_by(self, reviews: pa.Array) -> np.ndarray:
+    def repeated_by(self, reviews: pa.Array, text: pa.Array | None = None) -> np.ndarray:
         """Return which held-out review each of these repeats, exactly or nearly.
 
         Args:
             reviews: string, shape (num_rows,): as they were given, not cleaned; null counts as empty.
+            text: What `normalise_text` makes of them, where that is at hand.
 
         Returns:
             int64, shape (num_rows,): the place among the held-out reviews, -1 (`NO_ROW`) where none is repeated.
         """
-        text = normalise_text(reviews)
+        text = normalise_text(reviews) if text is None else text
         found = self._exactly(text_hashes(reviews, text))
         if self.settings is None or self.sketches is None or self.sets is None:
             return found

@@ -152,7 +152,7 @@ def test_stopped_by_the_user(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.train.fit_lstm", interrupted)
+        patch.setattr("tasks.model.fitting.fit_lstm", interrupted)
         stopped = sentiment(*tiny.command_line(trained.reviews), "--set=split.seed=3", "--artifacts", artifacts)
     summary = tiny.train(artifacts, trained.reviews, split__seed=3)
 

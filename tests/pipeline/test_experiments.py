@@ -13,8 +13,8 @@ from conftest import Command
 
 from tasks.errors import CallerError
 from tasks.measured import Measured, PartScores
+from tasks.model.fitting import ChosenRows, TrainSettings
 from tasks.tables import read_columns
-from tasks.train import ChosenRows, TrainSettings
 from tasks.tune import PrunedError
 
 SEARCH = ["--search", "model.units=2..6", "--search", "linear.smoothing", "--minutes", "30"]
@@ -99,9 +99,9 @@ def test_stopped_search_goes_on(trained: tiny.Trained, artifacts: Path, sentimen
 
     words = experiment("tune", trained, artifacts, "--search", "model.units=2..6", "--trials", "2")
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.train.fit_lstm", interrupted)
+        patch.setattr("tasks.model.fitting.fit_lstm", interrupted)
         stopped = sentiment(*words)
-    monkeypatch.setattr("tasks.train.fit_lstm", diverged)
+    monkeypatch.setattr("tasks.model.fitting.fit_lstm", diverged)
     went_on = sentiment(*words)
 
     assert stopped.exit_code == 130
@@ -170,7 +170,7 @@ def test_ablation_measures_once_and_keeps_off_the_test(
 
     found = sentiment(*words, "--only", "pair-vectors")
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.train.fit_lstm", refuse_to_train)
+        patch.setattr("tasks.model.fitting.fit_lstm", refuse_to_train)
         again = sentiment(*words, "--only", "pair vectors")
         with pytest.raises(AssertionError) as other:
             sentiment(*words, "--only", "soft labels")

@@ -40,7 +40,7 @@ def refuse_to_train(*_: object, **__: object) -> None:
 
 def test_same_again_is_all_cached(trained: tiny.Trained, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command again reuses every step, trains nothing, changes no file and says so."""
-    monkeypatch.setattr("tasks.train.fit_lstm", refuse_to_train)
+    monkeypatch.setattr("tasks.model.fitting.fit_lstm", refuse_to_train)
 
     again = tiny.train(artifacts, trained.reviews)
 
@@ -264,7 +264,7 @@ def test_gc_takes_only_what_nothing_refers_to(trained: tiny.Trained, artifacts: 
     """`gc` names leftovers without touching them; with --delete they go, and champion, models and all that a run reuses stay."""
     for seed in (1, 2):  # two splits that no model came of; the later one stays as its step's latest
         with pytest.raises(AssertionError), pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tasks.train.fit_lstm", refuse_to_train)
+            patch.setattr("tasks.model.fitting.fit_lstm", refuse_to_train)
             tiny.train(artifacts, trained.reviews, split__seed=seed)
         if seed == 1:
             unused = {path.name for path in artifacts.glob("split/*")} - {path.name for path in trained.root.glob("split/*")}

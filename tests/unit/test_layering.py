@@ -4,7 +4,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 STEPS = {
-    f"tasks.{name}" for name in ("ingest", "clean", "tokenize", "split", "train", "evaluate", "promote", "report", "score", "summarize")
+    f"tasks.{name}"
+    for name in (
+        *("ingest", "clean", "tokenize", "split", "unlabelled", "train", "evaluate", "promote", "report", "score", "summarize"),
+        "measure",  # of the training flow too, for its folds; a search stands on it
+    )
 }
 
 

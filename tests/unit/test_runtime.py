@@ -35,7 +35,7 @@ def test_matrices_are_multiplied_on_one_thread() -> None:
 
 def test_models_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever NumPy and SciPy multiply while a model is fitted, they multiply on one thread."""
-    from tasks import train
+    from tasks.model import fitting
 
     class ReachedError(Exception):
         """Fitting has begun."""
@@ -43,10 +43,10 @@ def test_models_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     def spy(*_: object) -> None:
         raise ReachedError(blas_threads())
 
-    monkeypatch.setattr(train, "fit_vocabulary", spy)
+    monkeypatch.setattr(fitting, "fit_vocabulary", spy)
     nothing = SimpleNamespace(tokens=list)
     with pytest.raises(ReachedError, match=r"\{1\}"):
-        train.fit_model(nothing, nothing, train.TrainSettings(), print, print)
+        fitting.fit_model(nothing, nothing, fitting.TrainSettings(), print, print)
 
 
 def test_machine_is_described() -> None:

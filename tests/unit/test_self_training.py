@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tasks.model.lstm import LstmScorer, LstmSettings
-from tasks.model.self_training import SelfTrainingSettings, learn_lstm_from_teacher, taught_reviews
+from tasks.model.lstm_training import fit_lstm
+from tasks.model.self_training import SelfTrainingSettings, taught_reviews
 from tasks.model.vocabulary import TokenIds
 
 TINY = LstmSettings(
@@ -29,18 +30,13 @@ def test_a_word_that_only_the_teacher_knows_is_learnt() -> None:
     labelled = np.tile([5, 6], 40)
     unlabelled = np.tile([25, 26], 200)
     told: list[dict[str, float]] = []
-    fitted = learn_lstm_from_teacher(
-        _single_words(labelled),
-        (labelled == 5).astype(float),
-        _single_words(unlabelled),
-        np.where(unlabelled == 25, 4.0, -4.0),
+    fitted = fit_lstm(
+        _single_words(np.concatenate([labelled, unlabelled])),
+        np.concatenate([labelled == 5, np.where(unlabelled == 25, 0.98, 0.02)]),
         _single_words(labelled[:10]),
         (labelled[:10] == 5).astype(np.int8),
-        SelfTrainingSettings(epochs=1, learning_rate=2e-2),
-        TINY,
+        SelfTrainingSettings(epochs=1, learning_rate=2e-2).student(TINY),
         seed=0,
-        vectors=None,
-        evidence=None,
         on_epoch=told.append,
     )
     logits = LstmScorer(fitted.weights, TINY).logits(_single_words(np.array([5, 6, 25, 26])))
