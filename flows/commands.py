@@ -1,8 +1,6 @@
 """What each command does once its options are parsed: call a flow or the store, print for people, return the summary."""
 
-import logging
 import sys
-import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
@@ -10,13 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import CallerError, MachineError, PipelineError
+from flows.options import Outcome, flow_arguments, overrides_of, printer_of, reader_options, store_of
+from flows.running import run_flow
+from tasks.errors import CallerError
 from tasks.store import Store
 
-_OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
 _CHANGES_SHOWN = 5
-_RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
-Outcome = tuple[dict[str, Any], int]
 
 
 def train(options: Namespace) -> Outcome:
@@ -25,23 +22,12 @@ def train(options: Namespace) -> Outcome:
     from flows.training import training
     from tasks.model.registry import check_reason
 
-    overrides = _overrides(options)
+    overrides = overrides_of(options)
     if options.reproduce:
         return _reproduce(options, overrides)
     compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
     check_reason(options.force_promote)
-    summary = _run_flow(
-        lambda: training(
-            sources=options.sources,
-            preset=options.preset,
-            overrides=overrides,
-            unlabelled_sources=options.unlabelled,
-            artifacts=options.artifacts,
-            force_promote=options.force_promote,
-            golden_test=options.golden_test,
-            folds=options.folds,
-        )
-    )
+    summary = run_flow(lambda: training(**flow_arguments(options, overrides), force_promote=options.force_promote, folds=options.folds))
     _print_training(summary)
     return summary, 0
 
@@ -53,7 +39,7 @@ def _reproduce(options: Namespace, overrides: dict[str, Any]) -> Outcome:
     if overrides or options.preset != "default" or options.force_promote:
         raise CallerError("--reproduce takes every setting from the model. Name nothing beside it, but its sources if they moved.")
     sources = None if options.sources == ["sample"] else options.sources
-    summary = _run_flow(
+    summary = run_flow(
         lambda: reproduction(
             model_id=options.reproduce,
             sources=sources,
@@ -74,7 +60,7 @@ def score(options: Namespace) -> Outcome:
     from tasks.reviews.readers import ReaderSettings
 
     try:
-        reader = ReaderSettings(**{name: value for name, value in _reader_options(options).items() if value is not None})
+        reader = ReaderSettings(**{name: value for name, value in reader_options(options).items() if value is not None})
     except ValidationError as error:
         raise CallerError(f"An option does not fit: {'; '.join(problem['msg'] for problem in error.errors())}.") from None
 
@@ -92,8 +78,8 @@ def score(options: Namespace) -> Outcome:
         except UnscoredFilesError as error:
             return error.summary
 
-    summary = _run_flow(call)
-    say = _printer(options)
+    summary = run_flow(call)
+    say = printer_of(options)
     say(
         f"{summary['scored']:,} of {summary['rows']:,} rows scored with {summary['model_id']}, "
         f"{summary['quarantined']:,} quarantined, {summary['seconds']:.1f} s"
@@ -111,8 +97,8 @@ def models(options: Namespace) -> Outcome:
     """List, show, promote, roll back or export models, or tell their history."""
     from tasks.model import registry
 
-    store = _store(options)
-    say = _printer(options)
+    store = store_of(options)
+    say = printer_of(options)
     if options.action == "list":
         entries = _list_models(store)
         for listed in entries:
@@ -150,9 +136,9 @@ def why(options: Namespace) -> Outcome:
     from flows.explain import explain_training
     from flows.settings import compose_settings
 
-    settings = compose_settings(options.preset, list(_overrides(options).items()))
-    explanations = explain_training(options.sources, settings, options.unlabelled, None, _store(options), options.golden_test)
-    say = _printer(options)
+    settings = compose_settings(options.preset, list(overrides_of(options).items()))
+    explanations = explain_training(options.sources, settings, options.unlabelled, None, store_of(options), options.golden_test)
+    say = printer_of(options)
     for explanation in explanations:
         say(f"{explanation.step:<9} {explanation.state:<7} {explanation.reasons[0]}")
         for reason in explanation.reasons[1:]:
@@ -167,8 +153,8 @@ def verify(options: Namespace) -> Outcome:
     """Hash every artifact again; exit code 4 if any is damaged."""
     from tasks.upkeep import verify_store
 
-    checked, found = verify_store(_store(options))
-    say = _printer(options)
+    checked, found = verify_store(store_of(options))
+    say = printer_of(options)
     for finding in found:
         say(f"damaged: {finding.path}: {finding.why}")
     say(f"{checked:,} files hashed, {len(found):,} damaged." + (" A run of the same data and settings makes them again." if found else ""))
@@ -179,9 +165,9 @@ def gc(options: Namespace) -> Outcome:
     """Name, or with --delete remove, what nothing refers to."""
     from tasks.upkeep import delete_garbage, find_garbage
 
-    store = _store(options)
+    store = store_of(options)
     garbage = find_garbage(store)
-    say = _printer(options)
+    say = printer_of(options)
     for finding in garbage:
         say(f"{finding.size / 1e6:9.1f} MB  {finding.path}  ({finding.why})")
     total = sum(finding.size for finding in garbage) / 1e6
@@ -240,59 +226,6 @@ def _show_model(model_id: str, store: Store, say: Callable[[str], None]) -> dict
     return {"command": "models show", "model_id": model_id, "card": card, "decisions": [asdict(entry) for entry in found]}
 
 
-def _run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Call a flow, show its steps on the terminal, and name the remedy when Prefect is in the way."""
-    from httpx import HTTPError
-    from prefect.exceptions import PrefectException
-
-    from flows.temporary_server import start_out_of_reach
-
-    _show_steps()
-    started = time.perf_counter()
-    start_out_of_reach()
-    try:
-        summary = call()
-    except PipelineError:
-        raise
-    except (PrefectException, HTTPError, RuntimeError) as error:
-        if type(error) is RuntimeError and "ephemeral" in str(error).lower():
-            raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
-        if type(error) is RuntimeError and "Failed to reach API" not in str(error):
-            raise
-        raise MachineError(
-            f"Prefect did not answer ({type(error).__name__}). Finished steps are kept; unset PREFECT_API_URL to use a "
-            "temporary server, or start yours, and run again."
-        ) from error
-    return {**summary, "seconds": round(time.perf_counter() - started, 1)}
-
-
-class _StepLines(logging.Handler):
-    """Prints what this project logs in a run: the lines of steps about themselves, and warnings."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if hasattr(record, "step"):
-            print(record.getMessage(), file=sys.stderr, flush=True)
-        elif record.levelno >= logging.WARNING and any(Path(record.pathname).is_relative_to(folder) for folder in _OWN_CODE):
-            print(f"{'':<9} {record.getMessage()}", file=sys.stderr, flush=True)
-
-
-def _is_not_of_a_run(record: logging.LogRecord) -> bool:
-    """Keep a run's records off Prefect's console: a failure is told once, by its message, not three times by its traceback."""
-    return not record.name.startswith(_RUN_LOGGERS)
-
-
-def _show_steps() -> None:
-    import prefect.logging  # noqa: F401  its set-up would replace handlers that are added before
-
-    for name in _RUN_LOGGERS:
-        logger = logging.getLogger(name)
-        if not any(isinstance(handler, _StepLines) for handler in logger.handlers):
-            logger.addHandler(_StepLines())
-    for handler in logging.getLogger().handlers:
-        if type(handler).__module__.startswith("prefect."):
-            handler.addFilter(_is_not_of_a_run)
-
-
 def _print_training(summary: dict[str, Any]) -> None:
     test, linear = summary["test"], summary["baselines"]["linear"]
     verdict = {
@@ -346,43 +279,3 @@ def _print_reproduction(summary: dict[str, Any]) -> None:
     lines += [f"{'':<9} {name}: {how}" for name, how in files.items()]
     lines += [f"result    {summary['status']}: {summary['reason']}", f"time      {summary['seconds']:.1f} s"]
     print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def _overrides(options: Namespace) -> dict[str, Any]:
-    from flows.settings import parse_override
-
-    found: dict[str, Any] = {f"ingest.reader.{name}": value for name, value in _reader_options(options).items() if value is not None}
-    for name in ("text_column", "id_column", "label_column"):
-        if getattr(options, name) is not None:
-            found[f"ingest.{name}"] = getattr(options, name)
-    window = {"since": options.since, "until": options.until, "last": options.last, "column": options.date_column}
-    found |= {f"ingest.window.{name}": value for name, value in window.items() if value is not None}
-    labels = dict(_parse_label(text) for text in options.label)
-    if labels:
-        found["ingest.labels.extra"] = labels
-    found.update(parse_override(text) for text in options.overrides)
-    return found
-
-
-def _reader_options(options: Namespace) -> dict[str, Any]:
-    delimiter = options.delimiter.replace("\\t", "\t") if options.delimiter else None
-    return {"format": options.input_format, "encoding": options.encoding, "delimiter": delimiter, "header": options.header}
-
-
-def _parse_label(text: str) -> tuple[str, str]:
-    word, equals, meaning = text.partition("=")
-    if not equals or meaning not in ("positive", "negative", "drop"):
-        raise CallerError(f"--label {text!r} is not WORD=positive, WORD=negative or WORD=drop.")
-    return word, meaning
-
-
-def _store(options: Namespace) -> Store:
-    folder = Path(options.artifacts)
-    if not folder.is_dir():
-        raise CallerError(f"There is no artifacts folder {options.artifacts!r}. Name it with --artifacts, or run `sentiment train` first.")
-    return Store(folder.resolve())
-
-
-def _printer(options: Namespace) -> Callable[[str], None]:
-    """Return a print for people: to stderr when stdout is for the summary."""
-    return lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True)

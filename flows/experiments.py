@@ -3,7 +3,8 @@
 import shlex
 from argparse import Namespace
 
-from flows.commands import Outcome, _overrides, _printer, _run_flow
+from flows.options import Outcome, flow_arguments, overrides_of, printer_of
+from flows.running import run_flow
 
 
 def tune(options: Namespace) -> Outcome:
@@ -12,24 +13,19 @@ def tune(options: Namespace) -> Outcome:
     from flows.tuning import tuning
     from tasks.model.search_space import search_space
 
-    overrides = _overrides(options)
+    overrides = overrides_of(options)
     settings = settings_to_judge(options.preset, overrides)  # a wrong setting is refused before Prefect starts
     search_space(settings.train, options.search, with_unlabelled=bool(options.unlabelled))
-    summary = _run_flow(
+    summary = run_flow(
         lambda: tuning(
-            sources=options.sources,
-            preset=options.preset,
-            overrides=overrides,
-            unlabelled_sources=options.unlabelled,
-            golden_test=options.golden_test,
+            **flow_arguments(options, overrides),
             search=options.search,
             minutes=options.minutes,
             trials=options.trials,
             output=options.output,
-            artifacts=options.artifacts,
         )
     )
-    say = _printer(options)
+    say = printer_of(options)
     best, start, trials = summary["best"], summary["start"], summary["trials"]
     counts = ", ".join(f"{count} {state}" for state, count in trials.items() if count)
     say(f"{summary['study']}: {counts or 'no trials'}; {summary['ended']}")
@@ -55,21 +51,16 @@ def ablate(options: Namespace) -> Outcome:
     from flows.settings import parse_override, settings_to_judge
     from tasks.ablate import plan_variants
 
-    overrides, changes = _overrides(options), dict(parse_override(text) for text in options.changes)
+    overrides, changes = overrides_of(options), dict(parse_override(text) for text in options.changes)
     settings = settings_to_judge(options.preset, overrides)
     plan_variants(settings, options.only, list(changes.items()), with_unlabelled=bool(options.unlabelled))
-    summary = _run_flow(
+    summary = run_flow(
         lambda: ablation(
-            sources=options.sources,
-            preset=options.preset,
-            overrides=overrides,
-            unlabelled_sources=options.unlabelled,
-            golden_test=options.golden_test,
+            **flow_arguments(options, overrides),
             only=options.only,
             changes=changes,
             seeds=options.seeds,
-            artifacts=options.artifacts,
         )
     )
-    _printer(options)(summary["markdown"])
+    printer_of(options)(summary["markdown"])
     return summary, 0

@@ -126,7 +126,7 @@ def test_reproducing_command_is_the_same_run(trained: tiny.Trained) -> None:
     import shlex
 
     from flows.__main__ import build_parser
-    from flows.commands import _overrides
+    from flows.options import overrides_of
     from flows.training import command_line
 
     overrides = {
@@ -143,7 +143,7 @@ def test_reproducing_command_is_the_same_run(trained: tiny.Trained) -> None:
     assert program == "sentiment"
     assert (options.sources, options.preset, options.unlabelled) == (["my reviews.csv"], "quick", ["more.csv"])
     assert (options.force_promote, options.golden_test, options.folds) == ("a 'good' reason", "kept.csv", 5)
-    assert _overrides(options) == overrides
+    assert overrides_of(options) == overrides
 
 
 def test_imdb_offline(sentiment: Callable[..., Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

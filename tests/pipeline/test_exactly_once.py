@@ -219,17 +219,24 @@ def second_model(artifacts: Path, trained: tiny.Trained) -> str:
     return "m-other"
 
 
+def promote_another_half_way(
+    command: list[Any], artifacts: Path, trained: tiny.Trained, sentiment: Callable[..., Command], calls: Calls
+) -> str:
+    """Break a scoring command off, then promote another model; return that one's name."""
+    calls.limit = 20
+    with pytest.raises(Interrupted):
+        sentiment(*command)
+    calls.limit = None
+    return second_model(artifacts, trained)
+
+
 def test_run_keeps_its_model(
     trained: tiny.Trained, artifacts: Path, tmp_path: Path, sentiment: Callable[..., Command], calls: Calls, unbroken: dict[str, str]
 ) -> None:
     """A run that was broken off goes on with its model though another was promoted since, and says so; the next takes the new one."""
     calls.clear()
-    calls.limit = 20
     command = ["score", trained.reviews, "--artifacts", artifacts, "--output", tmp_path / "out"]
-    with pytest.raises(Interrupted):
-        sentiment(*command)
-    calls.limit = None
-    other = second_model(artifacts, trained)
+    other = promote_another_half_way(command, artifacts, trained, sentiment, calls)
 
     resumed = sentiment(*command)
     same_bytes = result(tmp_path / "out") == unbroken
@@ -245,11 +252,7 @@ def test_run_keeps_its_model(
 def test_named_model_wins(trained: tiny.Trained, artifacts: Path, tmp_path: Path, sentiment: Callable[..., Command], calls: Calls) -> None:
     """A model that is named is taken whatever an unfinished run began with, and nothing goes on with that one's model afterwards."""
     command = ["score", trained.reviews, "--artifacts", artifacts, "--output", tmp_path / "out"]
-    calls.limit = 20
-    with pytest.raises(Interrupted):
-        sentiment(*command)
-    calls.limit = None
-    other = second_model(artifacts, trained)
+    other = promote_another_half_way(command, artifacts, trained, sentiment, calls)
 
     named = sentiment(*command, "--model", other)
     after = sentiment(*command)
@@ -263,11 +266,7 @@ def test_model_of_unfinished_run_is_gone(
 ) -> None:
     """Where the model that a run began with was removed, the same command scores all with the champion, and says so."""
     command = ["score", trained.reviews, "--artifacts", artifacts, "--output", tmp_path / "out"]
-    calls.limit = 20
-    with pytest.raises(Interrupted):
-        sentiment(*command)
-    calls.limit = None
-    other = second_model(artifacts, trained)
+    other = promote_another_half_way(command, artifacts, trained, sentiment, calls)
     shutil.rmtree(artifacts / "models" / trained.bundle.name)
 
     result = sentiment(*command)

@@ -43,3 +43,17 @@ class HtmlPage(HTMLParser):
     def _note(self, attrs: list[tuple[str, str | None]]) -> None:
         self.ids += [value or "" for name, value in attrs if name == "id"]
         self.addresses += [value or "" for name, value in attrs if name in {"href", "src", "xlink:href", "action"}]
+
+
+def check_that_it_stands_alone(source: str) -> HtmlPage:
+    """Check that a page is one well-formed file: no script, no address outside it, no id twice, a policy that forbids the rest."""
+    page = HtmlPage(source)
+    assert page.open == []
+    assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
+    assert len(page.ids) == len(set(page.ids))
+    assert {address for address in page.addresses if not address.startswith("#")} == set()
+    assert {address[1:] for address in page.addresses} <= set(page.ids)
+    assert "default-src 'none'" in source
+    assert "@import" not in source
+    assert "prefers-color-scheme: dark" in source
+    return page

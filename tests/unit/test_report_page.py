@@ -2,7 +2,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from html_page import HtmlPage
+from html_page import HtmlPage, check_that_it_stands_alone
 from report_example import HOSTILE, Y_SCORE, Y_TRUE, example_evaluation, example_facts
 
 from tasks import figures
@@ -32,16 +32,7 @@ def _bare_facts() -> ReportFacts:
 
 def test_the_page_stands_alone(svgs: dict[str, str]) -> None:
     """One well-formed page: no script, no address outside it, no id twice, and a policy that forbids the rest."""
-    source = render_report(example_facts(figures=svgs))
-    page = HtmlPage(source)
-    assert page.open == []
-    assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
-    assert len(page.ids) == len(set(page.ids))
-    assert {address for address in page.addresses if not address.startswith("#")} == set()
-    assert {address[1:] for address in page.addresses} <= set(page.ids)
-    assert "default-src 'none'" in source
-    assert "@import" not in source
-    assert "prefers-color-scheme: dark" in source
+    page = check_that_it_stands_alone(render_report(example_facts(figures=svgs)))
     assert page.tags["svg"] == len(svgs)
 
 

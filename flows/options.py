@@ -1,0 +1,71 @@
+"""From parsed options to what flows and the store are called with."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import CallerError
+from tasks.store import Store
+
+Outcome = tuple[dict[str, Any], int]  # a command's summary and its exit code
+
+
+def overrides_of(options: Namespace) -> dict[str, Any]:
+    """Return the settings that options and --set change, by dotted name."""
+    from flows.settings import parse_override
+
+    found: dict[str, Any] = {f"ingest.reader.{name}": value for name, value in reader_options(options).items() if value is not None}
+    for name in ("text_column", "id_column", "label_column"):
+        if getattr(options, name) is not None:
+            found[f"ingest.{name}"] = getattr(options, name)
+    window = {"since": options.since, "until": options.until, "last": options.last, "column": options.date_column}
+    found |= {f"ingest.window.{name}": value for name, value in window.items() if value is not None}
+    labels = dict(_parse_label(text) for text in options.label)
+    if labels:
+        found["ingest.labels.extra"] = labels
+    found.update(parse_override(text) for text in options.overrides)
+    return found
+
+
+def flow_arguments(options: Namespace, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return what every flow that trains is called with."""
+    return {
+        "sources": options.sources,
+        "preset": options.preset,
+        "overrides": overrides,
+        "unlabelled_sources": options.unlabelled,
+        "golden_test": options.golden_test,
+        "artifacts": options.artifacts,
+    }
+
+
+def reader_options(options: Namespace) -> dict[str, Any]:
+    """Return what the options say of how to read; None is for what they leave to be detected."""
+    delimiter = options.delimiter.replace("\\t", "\t") if options.delimiter else None
+    return {"format": options.input_format, "encoding": options.encoding, "delimiter": delimiter, "header": options.header}
+
+
+def _parse_label(text: str) -> tuple[str, str]:
+    word, equals, meaning = text.partition("=")
+    if not equals or meaning not in ("positive", "negative", "drop"):
+        raise CallerError(f"--label {text!r} is not WORD=positive, WORD=negative or WORD=drop.")
+    return word, meaning
+
+
+def store_of(options: Namespace) -> Store:
+    """Return the store that --artifacts names.
+
+    Raises:
+        CallerError: There is no such folder.
+    """
+    folder = Path(options.artifacts)
+    if not folder.is_dir():
+        raise CallerError(f"There is no artifacts folder {options.artifacts!r}. Name it with --artifacts, or run `sentiment train` first.")
+    return Store(folder.resolve())
+
+
+def printer_of(options: Namespace) -> Callable[[str], None]:
+    """Return a print for people: to stderr when stdout is for the summary."""
+    return lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True)

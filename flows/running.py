@@ -1,0 +1,66 @@
+"""Calls a flow from the command line: shows its steps on the terminal and names the remedy when Prefect is in the way."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import MachineError, PipelineError
+
+_OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
+_RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
+
+
+def run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call a flow, show its steps on the terminal, and name the remedy when Prefect is in the way."""
+    from httpx import HTTPError
+    from prefect.exceptions import PrefectException
+
+    from flows.temporary_server import start_out_of_reach
+
+    _show_steps()
+    started = time.perf_counter()
+    start_out_of_reach()
+    try:
+        summary = call()
+    except PipelineError:
+        raise
+    except (PrefectException, HTTPError, RuntimeError) as error:
+        if type(error) is RuntimeError and "ephemeral" in str(error).lower():
+            raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
+        if type(error) is RuntimeError and "Failed to reach API" not in str(error):
+            raise
+        raise MachineError(
+            f"Prefect did not answer ({type(error).__name__}). Finished steps are kept; unset PREFECT_API_URL to use a "
+            "temporary server, or start yours, and run again."
+        ) from error
+    return {**summary, "seconds": round(time.perf_counter() - started, 1)}
+
+
+class _StepLines(logging.Handler):
+    """Prints what this project logs in a run: the lines of steps about themselves, and warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "step"):
+            print(record.getMessage(), file=sys.stderr, flush=True)
+        elif record.levelno >= logging.WARNING and any(Path(record.pathname).is_relative_to(folder) for folder in _OWN_CODE):
+            print(f"{'':<9} {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+def _is_not_of_a_run(record: logging.LogRecord) -> bool:
+    """Keep a run's records off Prefect's console: a failure is told once, by its message, not three times by its traceback."""
+    return not record.name.startswith(_RUN_LOGGERS)
+
+
+def _show_steps() -> None:
+    import prefect.logging  # noqa: F401  its set-up would replace handlers that are added before
+
+    for name in _RUN_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _StepLines) for handler in logger.handlers):
+            logger.addHandler(_StepLines())
+    for handler in logging.getLogger().handlers:
+        if type(handler).__module__.startswith("prefect."):
+            handler.addFilter(_is_not_of_a_run)
