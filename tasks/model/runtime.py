@@ -50,6 +50,7 @@ def one_blas_thread() -> Iterator[None]:
 
     At the sizes of this project that is also faster.
     """
+    import scipy.linalg  # noqa: F401  SciPy brings a BLAS of its own; one that is loaded later would not be limited
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
