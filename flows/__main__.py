@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("--output", metavar="DIR", help="where results go (default: ARTIFACTS/scores)")
     score.add_argument("--format", choices=["parquet", "csv"], default="parquet", help="format of the results")
     score.add_argument("--model", default="champion", metavar="ID", help="champion, or a model's id")
+    score.add_argument("--explain", type=int, default=0, metavar="K", help="name for each row the K words that moved its score most")
     _add_reader_arguments(score, labels=False)
     _add_common_arguments(score)
 

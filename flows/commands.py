@@ -74,6 +74,7 @@ def score(options: Namespace) -> Outcome:
                 text_column=options.text_column,
                 reader=reader,
                 artifacts=options.artifacts,
+                explain=options.explain,
             )
         except UnscoredFilesError as error:
             return error.summary

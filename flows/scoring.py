@@ -60,6 +60,7 @@ def scoring(
     artifacts: str = "artifacts",
     runner: Literal["threads", "dask"] = "threads",
     scheduler: str | None = None,
+    explain: int = 0,
 ) -> dict[str, Any]:
     """Score review files: every row comes back with a probability, a label and the model's name.
 
@@ -73,13 +74,16 @@ def scoring(
         artifacts: The folder that holds the models.
         runner: Where tasks run: threads of this process, or the workers of a Dask cluster.
         scheduler: Address of the cluster's scheduler, such as tcp://host:8786; without it a cluster is started here.
+        explain: How many words to name for each row, those that moved its score most; 0 for none.
 
     Returns:
         The run's summary, as `sentiment score --json` prints it.
     """
+    if explain < 0:
+        raise CallerError(f"--explain {explain} names no words. Give how many words to name for each row, such as 5.")
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     current = resolve_model(model, store)
-    settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, format=format)
+    settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, format=format, explain=explain)
     sources = with_own_names([file for name in inputs for file in find_files(name, store.root / "downloads", settings.reader)])
     if not sources:
         raise CallerError("There is nothing to score: no inputs were named.")

@@ -20,6 +20,7 @@ from tasks.chunks import Chunk, WorkFolder, are_whole
 from tasks.errors import DataError, MachineError
 from tasks.fingerprint import sha256_of_json
 from tasks.model.bundle import SentimentModel, check_bundle, load_bundle
+from tasks.model.explain import explain_reviews, in_words
 from tasks.model.registry import models_folder
 from tasks.outcome import log_step, run_logger
 from tasks.pins import PinnedModel
@@ -35,6 +36,7 @@ from tasks.tables import map_in_order
 from tasks.tallies import Facts, merge_facts, tally
 
 ADDED_COLUMNS = ("p_positive", "predicted", "status", "model_id", "source", "source_row")
+EXPLANATION = "explanation"
 BATCHES_PER_CHUNK = 4  # of 4,096 rows, or of 32 MB if that is less
 ROWS_PER_SHARD = 65_536
 LIBRARIES = ("keras", "numpy", "pyarrow", "tensorflow")
@@ -50,6 +52,7 @@ class ScoreSettings(BaseModel, frozen=True, extra="forbid"):
     reader: ReaderSettings = ReaderSettings()
     text_column: str | None = Field(None, description="the column that holds the review; found by its name if not given")
     format: ResultFormat = Field("parquet", description="format of the result")
+    explain: int = Field(0, ge=0, description="words named for each row that moved its score most; 0 for none")
 
 
 @dataclass(frozen=True)
@@ -297,11 +300,12 @@ class ScoredBatch(NamedTuple):
 
 
 def score_batch(batch: Batch, source: str, model: SentimentModel, settings: ScoreSettings) -> ScoredBatch:
-    """Return the batch's own columns, then `ADDED_COLUMNS`; a column of such a name is kept as `input_<name>`."""
+    """Return the batch's own columns, then `ADDED_COLUMNS` and perhaps `EXPLANATION`; one of such a name is kept as `input_<name>`."""
     columns = batch.columns
     reviews = text_of(columns, find_text_column(columns.schema.names, settings.text_column))
     scores = model.score_reviews(reviews)
-    unscored = pa.array(np.isin(scores.status, ("empty", "unknown_words")))
+    without_score = np.isin(scores.status, ("empty", "unknown_words"))
+    unscored = pa.array(without_score)
     probability = pa.array(scores.p_positive, pa.float32())
     added = {
         "p_positive": pc.if_else(unscored, None, probability),
@@ -311,6 +315,9 @@ def score_batch(batch: Batch, source: str, model: SentimentModel, settings: Scor
         "source": pa.array([source] * columns.num_rows, pa.string()),
         "source_row": batch.source_row,
     }
+    if settings.explain:
+        explanation = explain_reviews(model, reviews, settings.explain, without_score)
+        added[EXPLANATION] = in_words(explanation) if settings.format == "csv" else explanation
     names = [*kept_names(columns.schema.names, added), *added]
     rows = pa.RecordBatch.from_arrays([*columns.columns, *added.values()], names=names)
     return ScoredBatch(rows, tally(batch, source, reviews, scores, added["predicted"], model))

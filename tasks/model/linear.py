@@ -62,6 +62,31 @@ def ngram_evidence(ids: TokenIds, weights: np.ndarray, settings: LinearSettings)
     return evidence
 
 
+def ngram_moves(ids: TokenIds, weights: np.ndarray, settings: LinearSettings) -> np.ndarray:
+    """Return the log-odds that the n-grams in which each token stands add to its review's.
+
+    An n-gram counts in full for each of its tokens, as it goes with any of them. One that a review holds several times still adds its
+    weight once: each time it stands there is worth its share.
+
+    Args:
+        ids: Reviews.
+        weights: float, shape (2 ** hash_bits,): the log-odds that each n-gram adds.
+        settings: Those that the weights were fitted with.
+
+    Returns:
+        float64, shape (num_tokens,).
+    """
+    moves = np.zeros(len(ids.values))
+    for start in range(0, len(ids), ROWS_PER_BLOCK):
+        first = ids.offsets[start]
+        for n, rows, place, buckets in _hashed_ngrams(ids, start, settings):
+            _, which, times = np.unique((rows << np.uint64(settings.hash_bits)) | buckets, return_inverse=True, return_counts=True)
+            share = weights[buckets] / times[which]
+            for behind in range(n):
+                moves[first + place + behind] += share
+    return moves
+
+
 def _hashed_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield for each length: the length; row, place of the first token and bucket of every n-gram in a block of rows."""
     stop = min(start + ROWS_PER_BLOCK, len(ids))

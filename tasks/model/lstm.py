@@ -304,10 +304,10 @@ class LstmScorer:
         Returns:
             float32, shape (num_rows,), in input order.
         """
-        parts = [self._score(ids.take(rows), None if evidence is None else evidence[ids.places(rows)]) for rows in self._groups(ids)]
+        parts = [self._score(ids.take(rows), None if evidence is None else evidence[ids.places(rows)]) for rows in self.groups(ids)]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
-    def _groups(self, ids: TokenIds) -> Iterator[np.ndarray]:
+    def groups(self, ids: TokenIds) -> Iterator[np.ndarray]:
         """Yield consecutive rows that together make a call of bounded size."""
         read = np.minimum(ids.lengths, self.settings.sequence_length)
         chunks = (

@@ -17,6 +17,7 @@ from tasks.model.linear import (
     linear_logits,
     ngram_evidence,
     ngram_matrix,
+    ngram_moves,
     refit_linear,
 )
 from tasks.model.vocabulary import TokenIds
@@ -246,3 +247,21 @@ def test_evidence_out_of_fold_has_not_seen_its_row() -> None:
     seen = ngram_evidence(_ids(rows), fitted.weights["ngrams"], SETTINGS)
     assert np.abs(taken_out.evidence[last, 0]).max() < 1e-3 < np.abs(seen[last, 0]).mean()
     assert taken_out.evidence.shape == seen.shape
+
+
+def test_ngrams_move_by_their_weight_once() -> None:
+    """All n-grams that hold a word are worth what the review loses without them; one that stands there twice is worth its weight once."""
+    random = np.random.default_rng(0)
+    weights = {"ngrams": random.normal(size=1 << SETTINGS.hash_bits).astype(np.float32), "bias": np.zeros(1, np.float32)}
+    rows = [[4, 5, 6, 4, 5], [], [7]]
+
+    moves = ngram_moves(_ids(rows), weights["ngrams"], SETTINGS)
+
+    whole = linear_logits(_ids(rows), weights, SETTINGS)
+    only_unigrams = SETTINGS.model_copy(update={"max_ngram": 1})
+    unigrams = ngram_moves(_ids(rows), weights["ngrams"], only_unigrams)
+    assert unigrams[:5].sum() == pytest.approx(linear_logits(_ids(rows), weights, only_unigrams)[0], abs=1e-5)
+    assert unigrams[0] == unigrams[3] and unigrams[1] == unigrams[4]
+    assert moves[5] == pytest.approx(whole[2], abs=1e-6)
+    # Without 6, which stands once, are left: 4, 5 and 4 5.
+    assert moves[2] == pytest.approx(whole[0] - linear_logits(_ids([[4, 5]]), weights, SETTINGS)[0], abs=1e-5)
