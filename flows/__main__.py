@@ -120,6 +120,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_common_arguments(verify)
 
     collect = commands.add_parser("gc", help="remove what nothing refers to; without --delete only say what that is")
+    collect.add_argument(
+        "--keep-models",
+        type=int,
+        metavar="N",
+        help="let models go but the N newest, the champion, the one a rollback brings back, and those in use (default: all stay)",
+    )
     collect.add_argument("--delete", action="store_true", help="really remove it")
     _add_common_arguments(collect)
     return parser

@@ -164,16 +164,21 @@ def verify(options: Namespace) -> Outcome:
 
 def gc(options: Namespace) -> Outcome:
     """Name, or with --delete remove, what nothing refers to."""
+    from tasks.model.registry import registry_lock
     from tasks.upkeep import delete_garbage, find_garbage
 
     store = store_of(options)
-    garbage = find_garbage(store)
+    if options.keep_models is not None and options.keep_models < 0:
+        raise CallerError(f"--keep-models {options.keep_models} is less than none. Give the number of newest models to keep.")
     say = printer_of(options)
+    with registry_lock(store):  # the champion does not change between looking and removing
+        garbage = find_garbage(store, options.keep_models)
+        if options.delete:
+            delete_garbage(store, garbage)
     for finding in garbage:
         say(f"{finding.size / 1e6:9.1f} MB  {finding.path}  ({finding.why})")
     total = sum(finding.size for finding in garbage) / 1e6
     if options.delete:
-        delete_garbage(store, garbage)
         say(f"Removed {len(garbage):,} files, {total:,.1f} MB.")
     else:
         say(f"{len(garbage):,} files, {total:,.1f} MB could go. Remove them with `sentiment gc --delete`.")

@@ -36,6 +36,12 @@ def unpin(job: str, store: Store) -> None:
     _place(job, store).unlink(missing_ok=True)
 
 
+def pinned_models(store: Store) -> list[PinnedModel]:
+    """Return the models that unfinished runs began with."""
+    found = (_read(place) for place in sorted((store.root / "score").glob("*.pin.json")))
+    return [model for model in found if model is not None]
+
+
 def _place(job: str, store: Store) -> Path:
     return store.root / "score" / f"{job}.pin.json"
 

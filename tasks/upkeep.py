@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import PipelineError
-from tasks.model.bundle import check_bundle
-from tasks.model.registry import list_models, models_folder
+from tasks.model.bundle import MANIFEST, check_bundle
+from tasks.model.registry import champion, list_models, models_folder, rollback_target
+from tasks.pins import pinned_models
 from tasks.schemas import GOLDEN, STEPS
 from tasks.store import Record, Store
 
@@ -49,21 +50,45 @@ def verify_store(store: Store) -> tuple[int, list[Finding]]:
     return checked, list({finding.path: finding for finding in found}.values())
 
 
-def find_garbage(store: Store) -> list[Finding]:
+def kept_models(store: Store, newest: int | None) -> set[str]:
+    """Return the models that stay: all, or with a number the newest ones and those that somebody may need at once.
+
+    Those are the champion, the model that a rollback would bring back, and models that unfinished scoring runs began with.
+    """
+    records = store.records("train")
+    if newest is None:
+        return {_model_of(record) for record in records} | set(list_models(store))
+    current = champion(store)
+    needed = {current.model_id if current else None, rollback_target(store), *(model.model_id for model in pinned_models(store))}
+    return {_model_of(record) for record in records[:newest]} | {model_id for model_id in needed if model_id}
+
+
+def find_garbage(store: Store, newest_models: int | None = None) -> list[Finding]:
     """Return the files that nothing refers to.
 
-    Models, what they were made from, and the latest artifact of every step stay; drafts of killed runs, damaged files that were set
-    aside, and intermediates of no model go. Drafts of runs under way stay.
+    Models that stay (see `kept_models`), what they were made from, and the latest artifact of every step of data stay; drafts of killed
+    runs, damaged files that were set aside, and intermediates of no model go. Drafts of runs under way stay, and so do verdicts and pages
+    of models that go: they are what is told of them.
     """
+    stay = kept_models(store, newest_models)
     keep: set[str] = set()
     records = _all_records(store)
+    model_of_train = {record.digest: _model_of(record) for record in records if record.recipe.step == "train"}
     for record in records:
-        is_root = record.recipe.step in ("train", "evaluate", "promote", "report") or record is _latest(record.recipe.step, records)
-        if is_root:
-            for kept in store.lineage(record.ref).values():
-                keep.update(file.path for file in kept.files)
-                keep.add(f"{kept.recipe.step}/{kept.recipe.key}.json")
-    garbage = []
+        step = record.recipe.step
+        if step in ("train", "evaluate", "promote", "report"):
+            model_id = _model_of(record) if step != "evaluate" else model_of_train.get(record.recipe.inputs["train"], "")
+            is_root, is_told = model_id in stay, step in ("promote", "report")
+        else:
+            is_root, is_told = record is _latest(step, records), False
+        for kept in store.lineage(record.ref).values() if is_root else [record] if is_told else []:
+            keep.update(file.path for file in kept.files)
+            keep.add(f"{kept.recipe.step}/{kept.recipe.key}.json")
+    garbage = [
+        Finding(path.relative_to(store.root).as_posix(), "of a model that is neither needed nor among the newest", path.stat().st_size)
+        for model_id in sorted({*list_models(store), *model_of_train.values()} - stay)
+        for path in sorted((models_folder(store) / model_id).glob("*"))
+    ]
     for step in (GOLDEN, *STEPS):
         for path in sorted((store.root / step).rglob("*")):
             name = path.relative_to(store.root).as_posix()
@@ -76,10 +101,24 @@ def find_garbage(store: Store) -> list[Finding]:
     return garbage
 
 
+def _model_of(record: Record) -> str:
+    """Return which model a record of train, promote or report is about."""
+    if record.recipe.step == "train":
+        return Path(record.files[0].path).parent.name
+    return str(record.facts["verdict"]["model_id"]) if record.recipe.step == "promote" else Path(record.files[0].path).stem
+
+
 def delete_garbage(store: Store, garbage: list[Finding]) -> None:
-    """Remove files that `find_garbage` named, records before what they name, and folders left empty."""
-    for finding in sorted(garbage, key=lambda finding: not finding.path.endswith(".json")):
+    """Remove files that `find_garbage` named, seals first, then records, then what they name, and folders left empty."""
+
+    def place(finding: Finding) -> tuple[bool, bool]:
+        return Path(finding.path).name != MANIFEST, not finding.path.endswith(".json")
+
+    for finding in sorted(garbage, key=place):
         (store.root / finding.path).unlink(missing_ok=True)
+    for parent in {(store.root / finding.path).parent for finding in garbage if finding.path.startswith(("models/", "evaluate/"))}:
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
     for folder in (store.root / "tmp").glob("*"):
         if not _is_being_written(folder, store) and not any(path.is_file() for path in folder.rglob("*")):
             shutil.rmtree(folder)

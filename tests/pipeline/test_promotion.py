@@ -18,9 +18,11 @@ from tasks.errors import CallerError, MachineError
 from tasks.model import bundle
 from tasks.model.fresh_process import FreshProcess
 from tasks.model.gate import GateSettings
-from tasks.model.registry import champion, decisions, history, models_folder, promote_model, roll_back
+from tasks.model.registry import champion, decisions, history, list_models, models_folder, promote_model, roll_back
+from tasks.pins import PinnedModel, pin, unpin
 from tasks.promote import Case, PromoteSettings, decide
 from tasks.store import Store
+from tasks.upkeep import verify_store
 
 WORSE = {"model__learning_rate": 1e-9, "linear": None}  # a network that has learnt nothing, alone
 
@@ -297,6 +299,35 @@ def test_damaged_champion_decides_nothing(trained: tiny.Trained, rivals: Path, r
         tiny.train(rivals, refused.reviews, **WORSE)
     weights.write_bytes(kept)
     assert tiny.train(rivals, refused.reviews, **WORSE)["status"] == "refused"
+
+
+def test_retention_keeps_what_is_needed(refused: tiny.Trained, rivals: Path, sentiment: Callable[..., Command]) -> None:
+    """`gc --keep-models 0` lets a refused model go with what only it needed; the champion, its lineage, verdicts and pages stay."""
+    told = sentiment("gc", "--keep-models", "0", "--artifacts", rivals)
+    sentiment("gc", "--keep-models", "0", "--delete", "--artifacts", rivals)
+
+    again = tiny.train(rivals, refused.reviews)
+    assert {Path(name).parts[0] for name in told.summary["files"]} == {"models", "train", "evaluate"}
+    assert list_models(Store(rivals)) == [champion_id(rivals)]
+    assert not (rivals / "models" / refused.summary["model_id"]).exists()
+    assert (rivals / "reports" / f"{refused.summary['model_id']}.html").is_file()
+    assert verdict_of(rivals, refused.summary["model_id"])["status"] == "refused"
+    assert (again["status"], tiny.steps_that_ran(again)) == ("unchanged", [])
+    assert verify_store(Store(rivals))[1] == []
+    assert sentiment("gc", "--keep-models", "0", "--artifacts", rivals).summary["files"] == []
+    assert sentiment("gc", "--keep-models", "-1", "--artifacts", rivals).exit_code == 2
+
+
+def test_retention_keeps_the_way_back(refused: tiny.Trained, rivals: Path, sentiment: Callable[..., Command]) -> None:
+    """The model that a rollback would bring back stays with its lineage, and so do the newest ones and one that a scoring run uses."""
+    sentiment("models", "promote", refused.summary["model_id"], "--reason", "a trial", "--artifacts", rivals)
+    assert sentiment("gc", "--keep-models", "0", "--artifacts", rivals).summary["files"] == []
+    sentiment("models", "rollback", "--reason", "enough", "--artifacts", rivals)
+    assert sentiment("gc", "--keep-models", "1", "--artifacts", rivals).summary["files"] == []
+    pin(PinnedModel(refused.summary["model_id"], ""), "job", Store(rivals))
+    assert sentiment("gc", "--keep-models", "0", "--artifacts", rivals).summary["files"] == []
+    unpin("job", Store(rivals))
+    assert sentiment("gc", "--keep-models", "0", "--artifacts", rivals).summary["files"] != []
 
 
 def test_promoting_what_is_not_there(trained: tiny.Trained, artifacts: Path, sentiment: Callable[..., Command]) -> None:
