@@ -250,11 +250,19 @@ def _print_training(summary: dict[str, Any]) -> None:
         *([f"gate      {_count_rules(summary['rules'])}"] if summary["rules"] else []),
         *([_folds_line(summary["cross_validation"])] if "cross_validation" in summary else []),
         *(["sample    trained on generated reviews: these numbers prove the pipeline, not the model"] if summary["sample"] else []),
+        *(_after_a_refusal(summary["model_id"]) if summary["status"] == "refused" else []),
         f"report    {summary['report']}",
         f"bundle    {summary['bundle']}",
         f"time      {summary['seconds']:.1f} s",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _after_a_refusal(model_id: str) -> list[str]:
+    return [
+        f"next      it is kept: `sentiment score FILE --model {model_id}` scores with it all the same,",
+        f"          `sentiment models promote {model_id} --reason WHY` makes it the champion",
+    ]
 
 
 def _count_rules(rules: list[dict[str, Any]]) -> str:

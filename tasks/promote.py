@@ -120,7 +120,7 @@ def promote_artifact(
         if moves and current and not force_reason and was_undone(store, model_id, verdict.reason):
             log_step("promote", f"{model_id} was promoted before and replaced since; `sentiment models promote` brings it back")
             return result
-        _log_verdict(verdict)
+        _log_verdict(verdict, every_rule=not result.cached)
         if moves:
             promote_model(store, model_id, verdict.reason, verdict)
         elif verdict.status == "refused" and not result.cached:
@@ -128,8 +128,8 @@ def promote_artifact(
     return result
 
 
-def _log_verdict(verdict: Verdict) -> None:
-    for ruling in verdict.rules:
+def _log_verdict(verdict: Verdict, *, every_rule: bool) -> None:
+    for ruling in verdict.rules if every_rule else ():
         log_step("promote", f"{ruling.verdict}: {ruling.rule}: {ruling.words}")
     log_step("promote", f"{verdict.status}: {verdict.reason}")
 

@@ -93,13 +93,14 @@ def beat_linear_baseline(scored: Scored, linear: np.ndarray, settings: Evaluatio
     found = paired_bootstrap(scored.y_true, scored.y_score, linear, settings)
     if found["only_second_right"] == 0 and np.all((linear > settings.threshold) == scored.y_true):
         return Ruling("linear baseline", "passed", "both judge every test row right", _numbers(found))
-    ahead = found["difference"] > 0
+    ahead, sure = found["difference"] > 0, not found["interval"][0] <= 0 <= found["interval"][1]
     if not found["only_first_right"] + found["only_second_right"]:
         words = f"it judges all {found['rows']:,} test rows as the linear baseline does: the network adds nothing to n-grams"
+    elif ahead:
+        words = f"{_points(found, settings)} against the linear baseline{'' if sure else ', which may be chance'}"
     else:
-        sure = "" if found["interval"][0] > 0 or found["interval"][1] < 0 else ", which may be chance"
-        meaning = "" if ahead else ": n-grams under a linear model, trained in seconds, do as well or better"
-        words = f"{_points(found, settings)} against the linear baseline{sure}{meaning}"
+        meaning = "do better" if sure else "do as well or better"
+        words = f"n-grams under a linear model, trained in seconds, {meaning}: {_points(found, settings)} against them"
     return Ruling("linear baseline", _verdict(ahead), words, _numbers(found))
 
 
@@ -191,7 +192,7 @@ def not_slide(found: PairedDifference, since_better: float, gate: GateSettings) 
     """
     total = since_better + found["difference"]
     better = found["interval"][0] > 0
-    words = f"{total:+.2%} accuracy since the last sure improvement, at most {-gate.margin:+.2%} allowed"
+    words = f"{_signed(total)} points of accuracy since the last sure improvement, down to {_signed(-gate.margin)} is allowed"
     if better:
         words = "this is a sure improvement, so nothing has been lost step by step"
     return Ruling("slow decline", _verdict(better or total >= -gate.margin), words, {"total": total, "margin": gate.margin})
@@ -218,7 +219,7 @@ def hold_slices(scored: Scored, challenge: Challenge | None, gate: GateSettings,
         if challenge and fair.any():
             found = paired_bootstrap(scored.y_true[fair], scored.y_score[fair], challenge.y_score[fair], settings)
             if found["difference"] < 0 and found["p_value"] < level:
-                bad.append(f"{by} {name} loses {-found['difference']:.2%} of {found['rows']:,} rows against the champion")
+                bad.append(f"{by} {name} loses {-found['difference'] * 100:.2f} points on {found['rows']:,} rows against the champion")
     if not judged:
         return not_applied("slices", f"no slice has {gate.min_slice_rows:,} test rows")
     than = "the floor, none worse than with the champion" if challenge else "the floor"
@@ -284,9 +285,13 @@ def _verdict(passes: bool) -> Literal["passed", "failed"]:
 def _points(found: PairedDifference, settings: EvaluationSettings) -> str:
     low, high = found["interval"]
     return (
-        f"{found['difference']:+.2%} accuracy on {found['rows']:,} test rows "
-        f"({settings.confidence * 100:.4g} % interval {low:+.2%} to {high:+.2%})"
+        f"{_signed(found['difference'])} points of accuracy on {found['rows']:,} test rows "
+        f"({settings.confidence * 100:.4g} % interval {_signed(low)} to {_signed(high)})"
     )
+
+
+def _signed(share: float) -> str:
+    return f"{share * 100:+.2f}".replace("-", "−")
 
 
 def _rows_needed(found: PairedDifference, margin: float) -> str:
