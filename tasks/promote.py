@@ -258,7 +258,7 @@ def _rules_of_the_model(case: Case, scored: Scored, linear: np.ndarray, lstm: np
     return [
         gate.reach_floor("accuracy", scores["accuracy"], asked.min_accuracy, scores["rows"]),
         gate.reach_floor("macro F1", scores["f1_macro"], asked.min_f1_macro, scores["rows"]),
-        gate.beat_linear_baseline(scored, linear, settings),
+        gate.beat_linear_baseline(scored, linear, asked, settings),
         gate.learn_something(LSTM_RULE, Scored(scored.y_true, lstm), settings)
         if asked.lstm_must_learn
         else not_applied(LSTM_RULE, "gate.lstm_must_learn is off"),

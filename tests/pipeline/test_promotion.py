@@ -2,7 +2,10 @@
 
 import html
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -204,6 +207,22 @@ def test_rollback_lasts(refused: tiny.Trained, rivals: Path, sentiment: Callable
     assert undone.summary["model_id"] == refused.summary["model_id"] == champion_id(rivals)
     assert again["status"] == "unchanged"
     assert [entry.reason for entry in history(Store(rivals))][-1] == "numbers in Leeds"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="CPU time of a child process is not to be had here")
+def test_rollback_takes_less_than_two_seconds(refused: tiny.Trained, rivals: Path, sentiment: Callable[..., Command]) -> None:
+    """A rollback needs neither TensorFlow nor Prefect: start of Python and hashing the bundle included, under 2 seconds of CPU."""
+    import resource
+
+    sentiment("models", "promote", refused.summary["model_id"], "--reason", "a trial", "--artifacts", rivals)
+    command = [sys.executable, "-m", "flows", "models", "rollback", "--reason", "complaints", "--artifacts", str(rivals)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    subprocess.run(command, cwd=tiny.PROJECT, check=True, capture_output=True)
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    assert champion_id(rivals) != refused.summary["model_id"]
 
 
 def test_forcing_undoes_a_rollback(refused: tiny.Trained, rivals: Path) -> None:
