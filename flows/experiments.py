@@ -1,5 +1,6 @@
 """What `tune` and `ablate` do once their options are parsed: they train models that nobody keeps, to find out what is worth training."""
 
+import math
 import shlex
 from argparse import Namespace
 
@@ -36,6 +37,8 @@ def tune(options: Namespace) -> Outcome:
         if trial:
             reached = f"log loss {trial['log_loss']:.4f}, accuracy {trial['accuracy']:.2%} on validation rows"
             say(f"{name:<9} {reached}, trial {trial['trial']}")
+    error = math.sqrt(best["accuracy"] * (1 - best["accuracy"]) / best["rows"])
+    say(f"{'':<9} {best['rows']:,} rows: one accuracy has a standard error of {100 * error:.1f} points")
     for name, value in best["settings"].items():
         say(f"{'':<9} {name} = {value}")
     say(f"preset    {summary['preset']}")

@@ -90,7 +90,7 @@ def tuning(
     place = Path(output).resolve() if output else folder / "best.json"
     with open_study(folder, space, settings.seed) as study:
         study.start_with(starting_values(settings.train, space))
-        log_step("tune", f"{name}: {len(study.trials()):,} trials so far, {len(space)} settings are searched")
+        log_step("tune", f"{name}: {sum(count_by_state(study.trials()).values()):,} trials so far, {len(space)} settings are searched")
         while not (reason := budget.is_spent(study.trials())) and (trial := study.begin()):
             _as_child_run(trial, partial(try_settings, trial, study, rows, more, settings.train, budget, store))
             with study.alone() as tried:
@@ -132,4 +132,10 @@ def summarize(study: str, reason: str, tried: list[Trial], place: Path) -> dict[
 def _told(trial: Trial | None) -> dict[str, Any] | None:
     if trial is None:
         return None
-    return {"trial": trial.number, "log_loss": trial.log_loss, "accuracy": trial.facts["accuracy"], "settings": trial.changes}
+    return {
+        "trial": trial.number,
+        "log_loss": trial.log_loss,
+        "accuracy": trial.facts["accuracy"],
+        "rows": trial.facts["rows"],
+        "settings": trial.changes,
+    }

@@ -20,7 +20,7 @@ from tasks.model.folds import Fold, choose_rows
 from tasks.model.runtime import forget_networks, import_tensorflow
 from tasks.model.stack import sigmoid
 from tasks.outcome import prefect_state, run_logger
-from tasks.schemas import CLASS_NAMES, SENTIMENT, SPLIT, TEXT_HASH
+from tasks.schemas import CLASS_NAMES, MEASURE, SENTIMENT, SPLIT, TEXT_HASH
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_columns
 
@@ -30,7 +30,7 @@ _THRESHOLD, _BINS = 0.5, 15
 def measure_recipe(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, fold: Fold | None = None) -> Recipe:
     """Describe what measuring would make; what the settings are called and where the uncertain band lies do not count."""
     plain = settings.model_dump(mode="json", exclude={"preset", "decision"} | ({"self_training"} if unlabelled is None else set()))
-    return fitting_recipe("measure", __name__, rows, unlabelled, {**plain, "fold": asdict(fold) if fold else None})
+    return fitting_recipe(MEASURE, __name__, rows, unlabelled, {**plain, "fold": asdict(fold) if fold else None})
 
 
 def measure_artifact(
@@ -59,7 +59,7 @@ def measure_artifact(
 
     def write(draft: Draft) -> None:
         measured = asdict(_measure(rows, unlabelled, settings, store, fold, on_epoch))
-        draft.write_json(f"measure/{recipe.key}.scores.json", measured)
+        draft.write_json(f"{MEASURE}/{recipe.key}.scores.json", measured)
         draft.rows = measured["rows"]
         draft.facts["measured"] = measured
 

@@ -7,6 +7,7 @@ TEXT, TOKENS, SPLIT, DUPLICATE_OF, TEXT_HASH = "text", "tokens", "split", "dupli
 
 GOLDEN = "golden"  # the step that reads the golden test set, where there is one
 GOLDEN_PREDICTIONS = "golden.parquet"  # among what evaluate writes
+MEASURE = "measure"  # the step of models that nobody keeps
 SAMPLE = "sample"  # the source that is generated here
 
 INGESTED = (REVIEW_ID, REVIEW, SENTIMENT, SOURCE, SOURCE_ROW)

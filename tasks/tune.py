@@ -22,7 +22,7 @@ from tasks.study import Study, Trial
 
 KEPT_IN_PRESETS = ("clean", "tokenize", "vocabulary", "model", "linear", "self_training", "decision")  # not how rows are read and split
 _FAILURES = 10  # without one trial that is complete, before the search gives up
-_CHANGES_IN_NAMES = 200  # characters of a run's name
+_NAME_LENGTH = 160  # characters that a run's name spends on what it tried, and on what it got
 
 
 class PrunedError(Exception):
@@ -122,7 +122,9 @@ def told_changes(trial: Trial) -> str:
     """Return what a trial tries, in short: `units=64, learning_rate=0.0023`."""
     if trial.is_start:
         return "the settings it started from"
-    return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in trial.changes.items())
+    told = [f"{name.rpartition('.')[2]}={value}" for name, value in trial.changes.items()]
+    shown = max(count for count in range(len(told) + 1) if len(", ".join(told[:count])) <= _NAME_LENGTH)
+    return ", ".join([*told[:shown], *([f"{len(told) - shown} more"] if shown < len(told) else [])])
 
 
 def told_outcome(trial: Trial) -> str:
@@ -133,7 +135,7 @@ def told_outcome(trial: Trial) -> str:
         "failed": f"failed: {trial.why}",
         "stopped": f"stopped: {trial.why}; to be tried again",
     }.get(trial.state, trial.state)
-    return f"trial {trial.number}: {got[:_CHANGES_IN_NAMES]} ({told_changes(trial)[:_CHANGES_IN_NAMES]})"
+    return f"trial {trial.number}: {got[:_NAME_LENGTH]} ({told_changes(trial)})"
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:

@@ -10,7 +10,7 @@ from tasks.errors import PipelineError
 from tasks.model.bundle import MANIFEST, check_bundle
 from tasks.model.registry import champion, list_models, models_folder, rollback_target
 from tasks.pins import pinned_models
-from tasks.schemas import GOLDEN, STEPS
+from tasks.schemas import GOLDEN, MEASURE, STEPS
 from tasks.store import Record, Store
 
 _DAY_SECONDS = 86_400
@@ -141,7 +141,7 @@ def _is_being_written(path: Path, store: Store) -> bool:
 
 
 def _all_records(store: Store) -> list[Record]:
-    return [record for step in (GOLDEN, *STEPS) for record in store.records(step)]
+    return [record for step in (GOLDEN, *STEPS, MEASURE) for record in store.records(step)]
 
 
 def _latest(step: str, records: list[Record]) -> Record:

@@ -14,8 +14,10 @@ from conftest import Command
 from tasks.errors import CallerError
 from tasks.measured import Measured, PartScores
 from tasks.model.fitting import ChosenRows, TrainSettings
+from tasks.store import Store
 from tasks.tables import read_columns
 from tasks.tune import PrunedError
+from tasks.upkeep import Finding, verify_store
 
 SEARCH = ["--search", "model.units=2..6", "--search", "linear.smoothing", "--minutes", "30"]
 Sentiment = Callable[..., Command]
@@ -60,6 +62,7 @@ def test_search_writes_a_preset_that_trains(
     assert (found.exit_code, again.exit_code) == (0, 0), found.stderr
     assert sides_read == {"train", "validation"}
     assert count_measurements(artifacts) == 2
+    assert {Path(finding.path).parent.name for finding in _damaged_after(artifacts)} == {"measure"}
     assert again.summary["best"] == found.summary["best"]
     assert found.summary["trials"] == {"complete": 2, "pruned": 0, "failed": 0, "stopped": 0}
     assert found.summary["ended"] == "2 trials are done"
@@ -85,6 +88,16 @@ def trained_digest(trained: tiny.Trained) -> str:
     """Return the digest of the tiny run's ingested reviews."""
     (record,) = (json.loads(path.read_text(encoding="utf-8")) for path in trained.root.glob("ingest/*.json"))
     return str(record["files"][0]["sha256"])
+
+
+def _damaged_after(artifacts: Path) -> list[Finding]:
+    """Return what `verify` finds once a measurement was changed; put it back."""
+    place = next(artifacts.glob("measure/*.scores.json"))
+    kept = place.read_bytes()
+    place.write_bytes(kept.replace(b"1", b"2"))
+    found = verify_store(Store(artifacts))[1]
+    place.write_bytes(kept)
+    return found
 
 
 def test_stopped_search_goes_on(trained: tiny.Trained, artifacts: Path, sentiment: Sentiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,9 @@ def test_runs_are_named_by_what_they_got() -> None:
     assert told_outcome(trial(3, log_loss=0.25, units=64)) == "trial 3: log loss 0.2500, accuracy 90.00% (units=64)"
     assert told_outcome(trial(4, "pruned", units=8)) == "trial 4: given up after epoch 2 at loss 0.4000 (units=8)"
     assert "failed: it diverged" in told_outcome(trial(5, "failed"))
+    many = told_outcome(trial(6, log_loss=0.5, **{f"setting_number_{number}": 0.123 for number in range(20)}))
+    assert many.endswith("setting_number_5=0.123, 14 more)")
+    assert len(many) < 240
 
 
 @pytest.mark.parametrize(
