@@ -192,6 +192,7 @@ FIVE = [losses(0.5 + step, 0.3 + step, planned=2) for step in (0.0, 0.01, 0.02, 
         (losses(0.9, 0.9, 0.43, planned=4), FIVE, True),  # three quarters: between 0.52 and 0.32 of the median
         (losses(0.9, 0.9, 0.41, planned=4), FIVE, False),
         (losses(0.9, 0.9, planned=2), FIVE, False),  # it is over; nothing is saved
+        (losses(0.7, 0.7, 0.6, planned=4), [losses(0.5, 0.9, planned=2)] * 5, True),  # the others' best counts as well
         (losses(0.9, planned=2), FIVE[:4], False),  # too few to compare with
         (losses(0.9, planned=2), [*FIVE[:4], losses(0.1, 0.1, planned=2, state="pruned")], False),
     ],

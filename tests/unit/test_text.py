@@ -46,6 +46,19 @@ def test_default_cleaning(review: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("review", "text"),
     [
+        ("It's NOT good, is it?!", "it's not good is it"),
+        ('well-made (7,5)<br />so...\'Tis "best"', "well made 7 5 so tis best"),
+        ("?!...", ""),
+    ],
+)
+def test_punctuation_can_be_left_out(review: str, text: str) -> None:
+    """Without punctuation the same words stand there, and nothing but words and numbers."""
+    assert clean_reviews(pa.array([review]), CleanSettings(punctuation=False)).to_pylist() == [text]
+
+
+@pytest.mark.parametrize(
+    ("review", "text"),
+    [
         ("I don't like it: NOT the 2nd film!", "like nd film"),
         ("A film.<br /><br />Good", "a film br br good"),
         ("snake_case Café ½ x²", "snake_case café ½ x²"),
