@@ -12,7 +12,7 @@ from tasks.drawing import to_png, to_svg
 from tasks.extremes import list_extremes
 from tasks.fingerprint import sha256_of_json
 from tasks.model import bundle
-from tasks.model.drift import Drift, compare_tallies, drift_event
+from tasks.model.drift import Drift, FeatureDrift, compare_tallies, drift_event
 from tasks.model.profile import tally_of
 from tasks.model.registry import models_folder
 from tasks.outcome import log_step, run_logger
@@ -110,15 +110,25 @@ def publish_to_prefect(facts: SummaryFacts, figures: Mapping[str, bytes], place:
     """Show the summary in the Prefect UI, one key a kind so that its page is a timeline; a lost server costs only this."""
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-    told = f"{sum(file.scored for file in facts.files):,} rows scored with {facts.model_id}"
+    verdict = f": {facts.drift.verdict}" if facts.drift else ""
+    told = f"{sum(file.scored for file in facts.files):,} rows scored with {facts.model_id}{verdict}"
     try:
         create_markdown_artifact(render_markdown(facts, figures), key="scoring-summary", description=told)
         if facts.drift:
-            columns = ("label", "verdict", "here", "reference", "psi", "chance")
-            table = [{column: getattr(feature, column) for column in columns} for feature in facts.drift.features]
-            create_table_artifact(table, key="drift", description=f"{told}: {facts.drift.verdict}")
+            create_table_artifact([_table_row(feature) for feature in facts.drift.features], key="drift", description=told)
     except Exception as error:  # the history may be lost, never the result
         run_logger().warning("The summary is at %s, but not in the Prefect UI: %s.", place, type(error).__name__)
+
+
+def _table_row(feature: FeatureDrift) -> dict[str, Any]:
+    return {
+        "feature": feature.label,
+        "verdict": feature.verdict,
+        "these rows": feature.here,
+        "in training": feature.reference,
+        "index (PSI)": round(feature.psi, 4),
+        "by chance up to": round(feature.chance, 4),
+    }
 
 
 def tell_of_drift(drift: Drift, model_id: str) -> None:

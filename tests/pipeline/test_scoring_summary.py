@@ -67,7 +67,7 @@ def test_drift_is_told(trained: tiny.Trained, tmp_path: Path, client: SyncPrefec
     event = max(events, key=lambda event: event.occurred)
     for told in (page, str(markdown.data)):
         assert all(words in told for words in ("These reviews are not like those of training", "a.csv", "b.csv", "2024-03-28"))
-    assert {row["label"] for row in json.loads(str(table.data)) if row["verdict"] == "drifted"} >= {"language"}
+    assert {row["feature"] for row in json.loads(str(table.data)) if row["verdict"] == "drifted"} >= {"language"}
     assert event.resource.id == f"reviews.model.{summary['model_id']}"
     assert event.payload["rows"] == 600
     assert "language" in {feature["name"] for feature in event.payload["features"]}
