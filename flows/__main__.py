@@ -48,9 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_common_arguments(train)
 
     score = commands.add_parser("score", help="score review files with the champion")
-    score.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or globs")
-    score.add_argument("--output", metavar="DIR", help="where results go (default: ARTIFACTS/scores)")
-    score.add_argument("--format", choices=["parquet", "csv"], default="parquet", help="format of the results")
+    score.add_argument("inputs", nargs="*", metavar="INPUT", help="files, folders or globs")
+    score.add_argument("--inbox", metavar="DIR", help="score what is new in this folder, told by content; nothing is moved")
+    score.add_argument("--every", type=float, metavar="SECONDS", help="with --inbox: look again after so long, until Ctrl-C")
+    score.add_argument("--output", metavar="DIR", help="where results go (default: ARTIFACTS/scores/MODEL)")
+    score.add_argument("--format", choices=["parquet", "csv", "jsonl"], default="parquet", help="format of the results")
+    score.add_argument("--runner", choices=["threads", "dask"], default="threads", help="where tasks run (dask needs the extra `dask`)")
+    score.add_argument("--scheduler", metavar="ADDRESS", help="with --runner dask: a cluster's scheduler, e.g. tcp://host:8786")
     score.add_argument("--model", default="champion", metavar="ID", help="champion, or a model's id")
     score.add_argument("--explain", type=int, default=0, metavar="K", help="name for each row the K words that moved its score most")
     _add_reader_arguments(score, labels=False)
@@ -167,8 +171,8 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_reader_arguments(parser: argparse.ArgumentParser, *, labels: bool) -> None:
     columns = parser.add_argument_group("reading")
     columns.add_argument("--text-column", metavar="C", help="the column that holds the review")
+    columns.add_argument("--id-column", metavar="C", help="the column that identifies a review")
     if labels:
-        columns.add_argument("--id-column", metavar="C", help="the column that identifies a review")
         columns.add_argument("--label-column", metavar="C", help="the column that holds the sentiment")
         columns.add_argument(
             "--label",

@@ -57,6 +57,7 @@ def score(options: Namespace) -> Outcome:
     from pydantic import ValidationError
 
     from flows.scoring import UnscoredFilesError, scoring
+    from tasks.inbox import has_news
     from tasks.reviews.readers import ReaderSettings
 
     try:
@@ -64,34 +65,55 @@ def score(options: Namespace) -> Outcome:
     except ValidationError as error:
         raise CallerError(f"An option does not fit: {'; '.join(problem['msg'] for problem in error.errors())}.") from None
 
+    if options.scheduler and options.runner != "dask":
+        raise CallerError("--scheduler names a Dask cluster. Say --runner dask with it.")
+    if options.every is not None and (options.every < 0 or not options.inbox):
+        raise CallerError("--every is the seconds between two looks into an --inbox.")
+
     def call() -> dict[str, Any]:
         try:
             return scoring(
-                inputs=options.inputs,
+                inputs=options.inputs or None,
                 output=options.output,
                 format=options.format,
                 model=options.model,
                 text_column=options.text_column,
+                id_column=options.id_column,
                 reader=reader,
                 artifacts=options.artifacts,
                 explain=options.explain,
+                inbox=options.inbox,
+                runner=options.runner,
+                scheduler=options.scheduler,
             )
         except UnscoredFilesError as error:
             return error.summary
 
-    summary = run_flow(call)
-    say = printer_of(options)
+    while True:
+        summary = run_flow(call)
+        _print_scoring(summary, printer_of(options))
+        if options.every is None:
+            return summary, 3 if summary["failed"] else 0
+        time.sleep(options.every)
+        while not has_news(Store(Path(options.artifacts).resolve()), options.inbox, reader, options.output, options.format, options.model):
+            time.sleep(options.every)
+
+
+def _print_scoring(summary: dict[str, Any], say: Callable[[str], None]) -> None:
     say(
         f"{summary['scored']:,} of {summary['rows']:,} rows scored with {summary['model_id']}, "
         f"{summary['quarantined']:,} quarantined, {summary['seconds']:.1f} s"
+        + ("" if summary["status"] in ("scored", "failed") else f" ({summary['status']})")
     )
     for name in [*summary["outputs"], *summary["quarantines"]]:
         say(f"  {name}")
-    for source, why in summary["failed"].items():
-        print(f"  {source}: {why}", file=sys.stderr)
+    if summary["failed"]:
+        width = max(map(len, summary["failed"]))
+        print(f"{len(summary['failed']):,} of {len(summary['failed']) + len(summary['outputs']):,} files were not scored:", file=sys.stderr)
+        for source, why in summary["failed"].items():
+            print(f"  {source:<{width}}  {why}", file=sys.stderr)
     if summary["summary"]:
         say(f"  {summary['summary']} ({summary['drift'] or 'not compared with training'})")
-    return summary, 3 if summary["failed"] else 0
 
 
 def models(options: Namespace) -> Outcome:

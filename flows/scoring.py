@@ -1,27 +1,41 @@
 """The scoring flow: applies one model to review files, a task a file or a stretch of Parquet. One bad file does not stop the others."""
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import as_completed
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.errors import CallerError, DataError, MachineError
+from tasks.errors import CallerError, DataError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_json
+from tasks.inbox import Memory, find_new, open_memory
 from tasks.model.bundle import check_bundle
 from tasks.model.registry import champion, models_folder
 from tasks.outcome import log_step, run_logger
 from tasks.pins import PinnedModel, pin, unpin
-from tasks.progress import listen, row_progress
+from tasks.progress import run_progress
 from tasks.results import ResultFormat
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sources import FileSource, find_files, with_own_names
-from tasks.score import LookedAt, ScoredFile, ScoreSettings, ScoringPlan, find_scored, look_at, plan_file, publish_file, score, stop_run
+from tasks.score import (
+    LookedAt,
+    ScoredFile,
+    ScoreSettings,
+    ScoringPlan,
+    find_scored,
+    look_at,
+    part_name,
+    plan_file,
+    publish_file,
+    score,
+    stop_run,
+)
 from tasks.store import Store
 from tasks.summarize import summarize
 
@@ -41,24 +55,28 @@ _ENDINGS = {
     ".zip",
 }
 _TASKS_AT_ONCE = 2
-Failures = dict[str, DataError | CallerError]
+RunnerName = Literal["threads", "dask"]
+Failures = dict[str, PipelineError]
 
 
 def _run_name() -> str:
     parameters = flow_run.get_parameters()
-    return f"score {', '.join(Path(name).name for name in parameters['inputs'][:3])} with {parameters['model']}"
+    what = [Path(name).name for name in (parameters["inputs"] or [])[:3]] or [f"what is new in {parameters['inbox']}"]
+    return f"score {', '.join(what)} with {parameters['model']}"
 
 
 @flow(name="scoring", flow_run_name=_run_name)
 def scoring(
-    inputs: list[str],
+    inputs: list[str] | None = None,
     output: str | None = None,
     format: ResultFormat = "parquet",
     model: str = "champion",
     text_column: str | None = None,
+    id_column: str | None = None,
     reader: ReaderSettings | None = None,
     artifacts: str = "artifacts",
-    runner: Literal["threads", "dask"] = "threads",
+    inbox: str | None = None,
+    runner: RunnerName = "threads",
     scheduler: str | None = None,
     explain: int = 0,
 ) -> dict[str, Any]:
@@ -70,8 +88,10 @@ def scoring(
         format: Format of the results.
         model: champion, or a model's id.
         text_column: The column that holds the review; found by its name if not given.
+        id_column: The column that identifies a review in the summary; found by its name if not given.
         reader: How to read the files; detected if not given.
         artifacts: The folder that holds the models.
+        inbox: Instead of inputs, a folder: what is new in it, by content, is scored; nothing is moved.
         runner: Where tasks run: threads of this process, or the workers of a Dask cluster.
         scheduler: Address of the cluster's scheduler, such as tcp://host:8786; without it a cluster is started here.
         explain: How many words to name for each row, those that moved its score most; 0 for none.
@@ -81,24 +101,29 @@ def scoring(
     """
     if explain < 0:
         raise CallerError(f"--explain {explain} names no words. Give how many words to name for each row, such as 5.")
+    if bool(inputs) == bool(inbox):
+        raise CallerError("Name what to score: either files, folders or globs, or with --inbox one folder to watch.")
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     current = resolve_model(model, store)
-    settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, format=format, explain=explain)
-    sources = with_own_names([file for name in inputs for file in find_files(name, store.root / "downloads", settings.reader)])
-    if not sources:
-        raise CallerError("There is nothing to score: no inputs were named.")
+    settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, id_column=id_column, format=format, explain=explain)
 
-    failed: Failures = {}
-    looked_at = list(look_at_all(sources, settings, failed))
-    job = sha256_of_json(
-        [settings.model_dump(mode="json"), output, [(found.source.name, found.source.member, found.digest) for found in looked_at]]
-    )
-    pinned = pin_champion(current, job, store) if model == "champion" else current
-    folder = Path(output).resolve() if output else store.root / "scores" / pinned.model_id
-    scored = score_files(plan_all(looked_at, folder, pinned, settings, failed), open_runner(runner, scheduler), store, failed)
-    unpin(job, store)
+    with open_memory(store, inbox, output, format, model) if inbox else nullcontext() as memory:
+        sources = find_sources(inputs or [], inbox, memory, settings.reader, store)
+        failed: Failures = {}
+        looked_at = list(look_at_all(sources, settings, failed))
+        files = [(found.source.name, found.source.member, found.digest) for found in looked_at]
+        job = sha256_of_json([settings.model_dump(mode="json"), output, files])
+        pinned = pin_champion(current, job, store) if model == "champion" else current
+        folder = Path(output).resolve() if output else store.root / "scores" / pinned.model_id
+        places = output_places(looked_at, folder, settings.format, by_content=memory is not None)
+        plans = plan_all(looked_at, places, pinned, settings, failed)
+        scored = score_files(plans, functools.partial(open_runner, runner, scheduler), store, failed)
+        unpin(job, store)
+        if memory is not None:
+            digests = {found.source.name: found.digest for found in looked_at}
+            memory.scored.update({digests[file.source]: _remembered(file, pinned) for file in scored})
 
-    if not scored and all(isinstance(error, CallerError) for error in failed.values()):
+    if failed and not scored and all(isinstance(error, CallerError) for error in failed.values()):
         raise next(iter(failed.values()))
     reasons = {source.name: str(failed[source.name]) for source in sources if source.name in failed}
     told = summarize(pinned.model_id, scored, reasons, folder, store) if scored else {"summary": None, "drift": None}
@@ -106,6 +131,23 @@ def scoring(
     if failed:
         raise UnscoredFilesError(summary)
     return summary
+
+
+def find_sources(inputs: list[str], inbox: str | None, memory: Memory | None, reader: ReaderSettings, store: Store) -> list[FileSource]:
+    """Return the files that the caller named, or those that are new in an inbox.
+
+    Raises:
+        CallerError: There are none that were named, or no such inbox.
+    """
+    if inbox is None or memory is None:
+        return with_own_names([file for name in inputs for file in find_files(name, store.root / "downloads", reader)])
+    new, unsettled = find_new(inbox, memory, reader)
+    log_step("inbox", f"{len(new):,} new files in {inbox}" + (f"; {unsettled:,} may still be being written" if unsettled else ""))
+    return new
+
+
+def _remembered(file: ScoredFile, model: PinnedModel) -> dict[str, Any]:
+    return {"source": file.source, "model_id": model.model_id, "rows": file.rows, "quarantined": file.quarantined, "output": file.output}
 
 
 class UnscoredFilesError(DataError):
@@ -166,14 +208,16 @@ def look_at_all(sources: Iterable[FileSource], settings: ScoreSettings, failed: 
     for source in sources:
         try:
             yield look_at(source, settings)
-        except (DataError, CallerError) as error:
+        except PipelineError as error:
             _fail(source.name, error, failed)
 
 
-def plan_all(looked_at: list[LookedAt], folder: Path, model: PinnedModel, settings: ScoreSettings, failed: Failures) -> list[ScoringPlan]:
+def plan_all(
+    looked_at: list[LookedAt], places: list[Path], model: PinnedModel, settings: ScoreSettings, failed: Failures
+) -> list[ScoringPlan]:
     """Return what is to be done with each file."""
     plans = []
-    for found, place in zip(looked_at, output_places([found.source for found in looked_at], folder, settings.format), strict=True):
+    for found, place in zip(looked_at, places, strict=True):
         try:
             plans.append(plan_file(found, place, model, settings))
         except CallerError as error:
@@ -181,7 +225,7 @@ def plan_all(looked_at: list[LookedAt], folder: Path, model: PinnedModel, settin
     return plans
 
 
-def score_files(plans: list[ScoringPlan], runner: TaskRunner[Any], store: Store, failed: Failures) -> list[ScoredFile]:
+def score_files(plans: list[ScoringPlan], start: Callable[[], TaskRunner[Any]], store: Store, failed: Failures) -> list[ScoredFile]:
     """Score files, a task a shard, and publish each as soon as its last shard is done.
 
     Returns:
@@ -190,19 +234,22 @@ def score_files(plans: list[ScoringPlan], runner: TaskRunner[Any], store: Store,
     done = {plan.source.name: found for plan in plans if (found := find_scored(plan, store))}
     for found in done.values():
         log_step("score", f"{found.source}: already scored, {found.rows:,} rows in {found.output}")
-    waiting = [plan for plan in plans if plan.source.name not in done]
-    with _start(runner, bool(waiting)) as workers, row_progress("score") as advance, listen(store.run_id, advance):
-        shards = [(plan, shard) for plan in waiting for shard in range(len(plan.shards))]
-        tasks = {workers.submit(score, {"plan": plan, "shard": shard, "store": store}): plan for plan, shard in shards}
-        missing = Counter(plan.source.name for plan, _ in shards)
+    shards = [(plan, shard) for plan in plans if plan.source.name not in done for shard in range(len(plan.shards))]
+    if not shards:
+        return list(done.values())
+    missing = Counter(plan.source.name for plan, _ in shards)
+    sizes = {part_name(plan, shard): plan.source.size() // len(plan.shards) for plan, shard in shards}
+    with start() as workers, run_progress(store.run_id, "score", sizes) as progress:
         try:
+            tasks = {workers.submit(score, {"plan": plan, "shard": shard, "store": store}): (plan, shard) for plan, shard in shards}
             for task in as_completed(list(tasks)):
-                name = tasks[task].source.name
+                plan, shard = tasks[task]
+                name = plan.source.name
                 missing[name] -= 1
                 try:
-                    _result_of(task)
+                    progress.finish(part_name(plan, shard), task.result())
                     if not missing[name] and name not in failed:
-                        done[name] = publish_file(tasks[task], store)
+                        done[name] = publish_file(plan, store)
                         log_step("score", _told(done[name]))
                 except (DataError, CallerError) as error:
                     _fail(name, error, failed)
@@ -212,21 +259,7 @@ def score_files(plans: list[ScoringPlan], runner: TaskRunner[Any], store: Store,
     return [done[plan.source.name] for plan in plans if plan.source.name in done]
 
 
-@contextmanager
-def _start(runner: TaskRunner[Any], needed: bool) -> Iterator[TaskRunner[Any]]:
-    if needed:
-        with runner:
-            yield runner
-    else:
-        yield runner
-
-
-def _result_of(task: PrefectFuture[Any]) -> None:
-    """Wait for a task; raise what it raised."""
-    task.result()
-
-
-def _fail(name: str, error: DataError | CallerError, failed: Failures) -> None:
+def _fail(name: str, error: PipelineError, failed: Failures) -> None:
     if name not in failed:
         failed[name] = error
         run_logger().error("%s was not scored: %s", name, error)
@@ -236,7 +269,7 @@ def _told(file: ScoredFile) -> str:
     return f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
 
 
-def open_runner(runner: Literal["threads", "dask"], scheduler: str | None) -> TaskRunner[Any]:
+def open_runner(runner: RunnerName, scheduler: str | None) -> TaskRunner[Any]:
     """Return what runs the tasks.
 
     Raises:
@@ -253,11 +286,13 @@ def open_runner(runner: Literal["threads", "dask"], scheduler: str | None) -> Ta
     return DaskTaskRunner(cluster_kwargs={"host": "127.0.0.1", "dashboard_address": None, "threads_per_worker": 1})
 
 
-def output_places(sources: list[FileSource], folder: Path, ending: str) -> list[Path]:
-    """Name every input's result: its own name without endings, or with them where two would be the same."""
-    stems = [_stem(source.name) for source in sources]
+def output_places(looked_at: list[LookedAt], folder: Path, ending: str, *, by_content: bool = False) -> list[Path]:
+    """Name every input's result: its own name without endings, or with them where two would be the same; `by_content` with its digest."""
+    stems = [_stem(found.source.name) for found in looked_at]
     shared = {stem for stem, count in Counter(stems).items() if count > 1}
-    names = [source.name.replace("/", "__") if stem in shared else stem for source, stem in zip(sources, stems, strict=True)]
+    names = [found.source.name.replace("/", "__") if stem in shared else stem for found, stem in zip(looked_at, stems, strict=True)]
+    if by_content:
+        names = [f"{stem}-{found.digest[:12]}" for found, stem in zip(looked_at, stems, strict=True)]
     if len(set(names)) < len(names):
         raise CallerError(
             f"Several inputs have the same name: {', '.join(sorted(n for n, c in Counter(names).items() if c > 1))}. Score them one by one."
@@ -276,7 +311,7 @@ def count_rows(model_id: str, scored: list[ScoredFile], failed: dict[str, str]) 
     """Return what a run came to, in the form that `--json` promises."""
     return {
         "command": "score",
-        "status": "failed" if failed else "scored" if any(file.state == "scored" for file in scored) else "already scored",
+        "status": _status(scored, failed),
         "model_id": model_id,
         "rows": sum(file.rows for file in scored),
         "scored": sum(file.scored for file in scored),
@@ -285,3 +320,11 @@ def count_rows(model_id: str, scored: list[ScoredFile], failed: dict[str, str]) 
         "quarantines": [file.quarantine for file in scored if file.quarantine],
         "failed": failed,
     }
+
+
+def _status(scored: list[ScoredFile], failed: dict[str, str]) -> str:
+    if failed:
+        return "failed"
+    if not scored:
+        return "nothing new"
+    return "scored" if any(file.state == "scored" for file in scored) else "already scored"

@@ -2,9 +2,12 @@
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from uuid import UUID
 
 SECONDS_BETWEEN_UPDATES = 3.0
@@ -32,24 +35,79 @@ def row_progress(label: str, total: int | None = None, unit: str = "rows") -> It
         yield lambda done: progress.advance(bar, done)
 
 
-_listeners: dict[str, Callable[[int], None]] = {}
+@dataclass
+class RowCounter:
+    """Rows of a run as they are done, in parts of known sizes that are worked on side by side."""
+
+    show: Callable[[int, float], None]
+    sizes: Mapping[str, int]
+    _rows: Counter[str] = field(default_factory=Counter)
+    _shares: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, part: str, rows: int, share: float | None) -> None:
+        """Take note of rows that were done; `share` is how much of the part that makes in all, if it is known."""
+        with self._lock:
+            self._rows[part] += rows
+            self._shares[part] = max(self._shares.get(part, 0.0), min(share or 0.0, 1.0))
+            self.show(self._rows.total(), sum(size * self._shares.get(part, 0.0) for part, size in self.sizes.items()))
+
+    def finish(self, part: str, rows: int) -> None:
+        """Take note that all rows of a part are done, whoever did them."""
+        self.add(part, rows - self._rows[part], 1.0)
 
 
 @contextmanager
-def listen(run_id: str, advance: Callable[[int], None]) -> Iterator[None]:
-    """Let the tasks of a run, in whichever thread of this process, tell what they have done."""
-    _listeners[run_id] = advance
-    try:
-        yield
-    finally:
-        del _listeners[run_id]
+def run_progress(run_id: str, label: str, sizes: Mapping[str, int]) -> Iterator[RowCounter]:
+    """Show the rows of a run, rows a second and the time that is left on a terminal's stderr; tasks tell theirs by `count_rows`.
+
+    Args:
+        run_id: The run.
+        label: What to call it.
+        sizes: How large each of its parts is, in any unit.
+    """
+    with _row_bar(label, sum(sizes.values())) as show:
+        _counters[run_id] = counter = RowCounter(show, sizes)
+        try:
+            yield counter
+        finally:
+            del _counters[run_id]
 
 
-def advance_run(run_id: str, done: int) -> None:
-    """Tell whoever listens to the run how many more are done; in another process nobody does."""
-    advance = _listeners.get(run_id)
-    if advance is not None:
-        advance(done)
+def count_rows(run_id: str, part: str, rows: int, share: float | None) -> None:
+    """Tell the run, if this is its process, how many more rows of a part are done, and which share of it that makes in all."""
+    if run_id in _counters:
+        _counters[run_id].add(part, rows, share)
+
+
+_counters: dict[str, RowCounter] = {}
+
+
+@contextmanager
+def _row_bar(label: str, total: int) -> Iterator[Callable[[int, float], None]]:
+    if not sys.stderr.isatty():
+        yield lambda rows, done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s,"),
+        TimeElapsedColumn(),
+        TextColumn("gone,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    ]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(label, total=total, rows=0, rate=0.0)
+        started = time.monotonic()
+
+        def show(rows: int, done: float) -> None:
+            progress.update(bar, completed=done, rows=rows, rate=rows / max(time.monotonic() - started, 1e-3))
+
+        yield show
 
 
 class RunProgress:

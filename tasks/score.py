@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -24,7 +24,7 @@ from tasks.model.explain import explain_reviews, in_words
 from tasks.model.registry import models_folder
 from tasks.outcome import log_step, run_logger
 from tasks.pins import PinnedModel
-from tasks.progress import advance_run
+from tasks.progress import RunProgress, count_rows
 from tasks.results import ResultFile, ResultFormat, as_json, check_replaceable, is_intact, write_result
 from tasks.reviews.batches import Batch
 from tasks.reviews.columns import find_text_column, text_of
@@ -51,6 +51,7 @@ class ScoreSettings(BaseModel, frozen=True, extra="forbid"):
 
     reader: ReaderSettings = ReaderSettings()
     text_column: str | None = Field(None, description="the column that holds the review; found by its name if not given")
+    id_column: str | None = Field(None, description="the column that identifies a review in the summary; found by its name if not given")
     format: ResultFormat = Field("parquet", description="format of the result")
     explain: int = Field(0, ge=0, description="words named for each row that moved its score most; 0 for none")
 
@@ -114,9 +115,10 @@ def look_at(source: FileSource, settings: ScoreSettings) -> LookedAt:
     Raises:
         CallerError: There is no such file.
         DataError: The file cannot be read, or is being written.
+        MachineError: The disk or its permissions refuse.
     """
-    shards = source.shards(settings.reader, ROWS_PER_SHARD)
     stamp = source.stamp()
+    shards = source.shards(settings.reader, ROWS_PER_SHARD)
     digest = source.digest()  # of a member of an archive its own
     if source.stamp() != stamp:
         raise _changed(source)
@@ -146,7 +148,9 @@ def find_scored(plan: ScoringPlan, store: Store) -> ScoredFile | None:
     return _scored_file(plan, manifest, "already scored") if is_intact(plan.output.parent, files) else None
 
 
-def score_shard(plan: ScoringPlan, shard: int, model: SentimentModel, store: Store) -> None:
+def score_shard(
+    plan: ScoringPlan, shard: int, model: SentimentModel, store: Store, progress: Callable[[float], None] = lambda _: None
+) -> int:
     """Score what is missing of a shard.
 
     Args:
@@ -154,6 +158,10 @@ def score_shard(plan: ScoringPlan, shard: int, model: SentimentModel, store: Sto
         shard: Which of its shards.
         model: The plan's model, opened by `load_bundle`.
         store: The artifacts folder that keeps the chunks.
+        progress: Is told the share of the shard that is done.
+
+    Returns:
+        How many rows the shard has.
 
     Raises:
         DataError: The file cannot be read, it changed, or rows would be lost.
@@ -162,12 +170,23 @@ def score_shard(plan: ScoringPlan, shard: int, model: SentimentModel, store: Sto
     """
     source, folder = plan.shards[shard], plan.folder(store)
     with store.lock(f"score-{plan.key[:16]}-{shard}", f"{source.name} with the same model and settings"):
-        if find_scored(plan, store):
-            return
+        if found := find_scored(plan, store):
+            return found.rows
         folder.clear_drafts(shard)
         there = folder.chunks(shard)
+        total = source.stated_num_rows(plan.settings.reader)
+        done = 0
+
+        def count(rows: int) -> None:
+            nonlocal done
+            done += rows
+            share = done / max(total, 1) if total is not None else source.share_read()
+            count_rows(store.run_id, part_name(plan, shard), rows, share)
+            progress(share or 0.0)
+
         if are_whole(there):
-            return
+            count(sum(chunk.rows for chunk in there.values()))
+            return done
 
         def apply(item: tuple[int, bool, Batch]) -> tuple[int, bool, Batch, ScoredBatch | None]:
             number, last, batch = item
@@ -178,15 +197,25 @@ def score_shard(plan: ScoringPlan, shard: int, model: SentimentModel, store: Sto
         scored = map_in_order(apply, _numbered(source.read(plan.settings.reader)))
         for number, group in itertools.groupby(scored, key=lambda item: item[0]):
             if number in there:
-                advance_run(store.run_id, there[number].rows)
+                count(sum(_num_rows(batch) for _, _, batch, _ in group))
                 continue
             with folder.open(shard, number) as draft:
                 for _, last, batch, result in group:
                     draft.add(batch, *cast(ScoredBatch, result))
                     draft.last = last
-                    advance_run(store.run_id, batch.columns.num_rows + len(batch.refused))
+                    count(_num_rows(batch))
                 check_source(plan)
                 model.check_unchanged()
+    return done
+
+
+def part_name(plan: ScoringPlan, shard: int) -> str:
+    """Return the name of a shard among all of a run."""
+    return f"{plan.source.name} {shard}"
+
+
+def _num_rows(batch: Batch) -> int:
+    return batch.columns.num_rows + len(batch.refused)
 
 
 def _numbered(batches: Iterator[Batch]) -> Iterator[tuple[int, bool, Batch]]:
@@ -320,7 +349,7 @@ def score_batch(batch: Batch, source: str, model: SentimentModel, settings: Scor
         added[EXPLANATION] = in_words(explanation) if settings.format == "csv" else explanation
     names = [*kept_names(columns.schema.names, added), *added]
     rows = pa.RecordBatch.from_arrays([*columns.columns, *added.values()], names=names)
-    return ScoredBatch(rows, tally(batch, source, reviews, scores, added["predicted"], model))
+    return ScoredBatch(rows, tally(batch, source, reviews, scores, added["predicted"], model, settings.id_column))
 
 
 def open_model(model: PinnedModel, store: Store) -> SentimentModel:
@@ -350,11 +379,12 @@ def stop_run(store: Store) -> None:
 
 
 @task(task_run_name="score {plan.source.name} {shard}")
-def score(plan: ScoringPlan, shard: int, store: Store) -> None:
-    """Score one shard of a file."""
+def score(plan: ScoringPlan, shard: int, store: Store) -> int:
+    """Score one shard of a file; returns how many rows it has."""
     name = plan.source.name + (f", shard {shard + 1} of {len(plan.shards)}" if len(plan.shards) > 1 else "")
     log_step("score", f"{name}: {plan.source.describe(plan.settings.reader, plan.settings.text_column)}")
     model = open_model(plan.model, store)
     if model.settings.trained_on["sample"]:
         run_logger().warning("Model %s was trained on the generated sample: its scores of %s mean nothing.", model.model_id, name)
-    score_shard(plan, shard, model, store)
+    progress = RunProgress("scoring-progress", name)
+    return score_shard(plan, shard, model, store, lambda share: progress.update(100 * share))

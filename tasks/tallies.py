@@ -23,7 +23,15 @@ Facts = dict[str, Any]
 _ROWS_LOOKED_UP = 16  # of a batch: looking a text up costs more than scoring may lose
 
 
-def tally(batch: Batch, source: str, reviews: pa.Array, scores: ReviewScores, predicted: pa.Array, model: SentimentModel) -> Facts:
+def tally(
+    batch: Batch,
+    source: str,
+    reviews: pa.Array,
+    scores: ReviewScores,
+    predicted: pa.Array,
+    model: SentimentModel,
+    id_column: str | None = None,
+) -> Facts:
     """Count what a batch of scored rows looks like.
 
     Args:
@@ -33,18 +41,22 @@ def tally(batch: Batch, source: str, reviews: pa.Array, scores: ReviewScores, pr
         scores: What the model says of them.
         predicted: string, their labels; null where no score was given.
         model: The model.
+        id_column: The column that identifies a review; found by its name if not given.
 
     Returns:
         JSON-ready, to be merged by `merge_facts`: rows by `status` and by `predicted`; `looks`, the tally that drift is told by; how many
         of the rows `looked_up` the model was `trained_on`; the `extremes`; and where a column says dates, labels by `periods` and rows
         `undated`. No text.
+
+    Raises:
+        CallerError: The id column that was given is not there.
     """
     facts: Facts = {
         "status": _counts(pa.array(scores.status, pa.string())),
         "predicted": _counts(predicted),
         "looks": tally_reviews(scores.num_tokens, scores.num_unknown, guess_languages(reviews), scores.p_positive, predicted),
         "seen": _count_seen(reviews, model),
-        "extremes": _extremes(batch, source, scores, predicted),
+        "extremes": _extremes(batch, source, scores, predicted, id_column),
     }
     date_column = find_date_column(batch.columns.schema)
     if date_column is not None:
@@ -89,11 +101,13 @@ def _count_seen(reviews: pa.Array, model: SentimentModel) -> dict[str, int]:
     return {"looked_up": len(chosen), "trained_on": int(np.sum(after > before))}
 
 
-def _extremes(batch: Batch, source: str, scores: ReviewScores, predicted: pa.Array) -> Any:
+def _extremes(batch: Batch, source: str, scores: ReviewScores, predicted: pa.Array, asked: str | None) -> Any:
     try:
-        id_column = find_id_column(batch.columns.schema.names)
-    except CallerError:  # several are as likely: the place tells a row as well
-        id_column = None
+        id_column = find_id_column(batch.columns.schema.names, asked)
+    except CallerError:
+        if asked is not None:
+            raise
+        id_column = None  # several are as likely: the place tells a row as well
     ids = _column(batch, id_column) if id_column is not None else None
     p_positive = np.where(predicted.is_valid().to_numpy(zero_copy_only=False), scores.p_positive, np.nan)
     return find_extremes(p_positive, source, batch.source_row.to_numpy(), ids)

@@ -15,7 +15,7 @@ from tasks.progress import row_progress
 from tasks.reviews import imdb
 from tasks.reviews.batches import Batch
 from tasks.reviews.columns import find_text_column, show_name
-from tasks.reviews.compression import list_members, open_file, open_member
+from tasks.reviews.compression import list_members, open_file, open_member, share_read
 from tasks.reviews.encodings import read_sample
 from tasks.reviews.folders import is_file, is_skipped, visible_files
 from tasks.reviews.readers import ReaderSettings, describe_file, read_batches, stated_num_rows
@@ -134,6 +134,18 @@ class FileSource:
         if total is None or total <= num_rows:
             return (self,)
         return tuple(replace(self, stretch=(start, min(start + num_rows, total))) for start in range(0, total, num_rows))
+
+    def size(self) -> int:
+        """Return the bytes of the file, or of all files of a folder of texts."""
+        return sum(path.stat().st_size for path in self._files() if path.exists())
+
+    def stated_num_rows(self, settings: ReaderSettings) -> int | None:
+        """Return how many rows it has, where that is known before they are read."""
+        return self.stretch[1] - self.stretch[0] if self.stretch else stated_num_rows(self.path, settings, self.member)
+
+    def share_read(self) -> float | None:
+        """Return how far this process has come in reading the file; None if that is not known."""
+        return share_read(self.path)
 
     def describe(self, settings: ReaderSettings, text_column: str | None = None) -> str:
         """Return the format that was detected or set, and which column holds the text."""

@@ -1,0 +1,161 @@
+"""A folder that feedback arrives in: what is new by content is scored once, and nothing there is touched."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from conftest import Command
+
+from flows import commands
+
+LONG_AGO = 1_700_000_000
+
+
+def put(path: Path, *numbers: int, changed: int = LONG_AGO) -> Path:
+    """Write reviews into a file that was last changed then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tiny.write_reviews(path, [tiny.write_row(number) for number in numbers])
+    os.utime(path, (changed, changed))
+    return path
+
+
+def state_of(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    """Return content and time of the last change of every file."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tiny.files_of(folder)}
+
+
+@pytest.fixture
+def look(artifacts: Path, tmp_path: Path, sentiment: Callable[..., Command]) -> Callable[..., Command]:
+    """Score what is new in the inbox."""
+    (tmp_path / "inbox").mkdir()
+
+    def call(*words: str) -> Command:
+        return sentiment("score", "--inbox", tmp_path / "inbox", "--artifacts", artifacts, "--output", tmp_path / "out", *words)
+
+    return call
+
+
+def test_new_files_are_scored_once(look: Callable[..., Command], tmp_path: Path) -> None:
+    """An empty inbox is fine; a new file is scored; again nothing is; the next file is scored alone; all stay where they are."""
+    empty = look()
+    first = put(tmp_path / "inbox" / "monday.csv", 1, 2, 3)
+    found = look()
+    again = look()
+    put(tmp_path / "inbox" / "sub" / "tuesday.csv", 4, 5)
+    before = state_of(tmp_path / "inbox")
+    second = look()
+
+    assert [run.summary["status"] for run in (empty, found, again, second)] == ["nothing new", "scored", "nothing new", "scored"]
+    assert [run.summary["scored"] for run in (empty, found, again, second)] == [0, 3, 0, 2]
+    assert [run.exit_code for run in (empty, found, again, second)] == [0] * 4
+    assert state_of(tmp_path / "inbox") == before and first in before
+    (output,) = second.summary["outputs"]
+    assert set(pq.read_table(output)["source"].to_pylist()) == {"sub/tuesday.csv"}
+
+
+def test_content_decides(look: Callable[..., Command], tmp_path: Path) -> None:
+    """The same content under another name is not new; other content under the same name is, and leaves the earlier result alone."""
+    path = put(tmp_path / "inbox" / "feedback.csv", 1, 2, 3)
+    first = look().summary
+    shutil.copy2(path, tmp_path / "inbox" / "copy.csv")
+    os.utime(path, (LONG_AGO + 9, LONG_AGO + 9))
+    copied = look().summary
+    put(path, 4, 5, changed=LONG_AGO + 99)
+    replaced = look().summary
+
+    assert copied["status"] == "nothing new"
+    assert replaced["scored"] == 2
+    outputs = [*first["outputs"], *replaced["outputs"]]
+    assert len(set(outputs)) == 2
+    assert [pq.read_table(output).num_rows for output in outputs] == [3, 2]
+
+
+def test_file_that_may_not_be_whole_waits(look: Callable[..., Command], tmp_path: Path) -> None:
+    """A file that was written to a moment ago comes next time, which is told."""
+    path = put(tmp_path / "inbox" / "a.csv", 1, 2)
+    os.utime(path)
+    early = look()
+    os.utime(path, (LONG_AGO, LONG_AGO))
+
+    assert (early.summary["status"], look().summary["status"]) == ("nothing new", "scored")
+    assert "1 may still be being written" in early.stderr
+
+
+def test_bad_file_is_tried_again(look: Callable[..., Command], tmp_path: Path) -> None:
+    """A file that cannot be scored is named each time with exit code 3, and stops no other; once it is mended it is scored."""
+    put(tmp_path / "inbox" / "good.csv", 1, 2)
+    bad = tmp_path / "inbox" / "bad.csv"
+    bad.write_bytes(b"")
+    os.utime(bad, (LONG_AGO, LONG_AGO))
+    first, second = look(), look()
+    put(bad, 3)
+    third = look()
+
+    assert [run.exit_code for run in (first, second, third)] == [3, 3, 0]
+    assert [run.summary["scored"] for run in (first, second, third)] == [2, 0, 1]
+    assert list(first.summary["failed"]) == ["bad.csv"]
+    assert "1 of 2 files were not scored" in first.stderr
+
+
+def test_memory_survives(look: Callable[..., Command], artifacts: Path, tmp_path: Path) -> None:
+    """What was scored stays so though its result was taken away; another format is another purpose; a damaged memory is begun anew."""
+    put(tmp_path / "inbox" / "a.csv", 1, 2)
+    look()
+    shutil.rmtree(tmp_path / "out")
+    taken = look()
+    other = look("--format", "jsonl")
+    (place,) = (path for path in artifacts.glob("score/*.inbox.json") if "parquet" in path.read_text(encoding="utf-8"))
+    place.write_text("{", encoding="utf-8")
+
+    assert taken.summary["status"] == "nothing new"
+    assert json.loads(Path(other.summary["outputs"][0]).read_text(encoding="utf-8").splitlines()[0])["id"] == "r1"
+    assert look().summary["status"] == "scored"
+
+
+def test_watching(look: Callable[..., Command], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --every the inbox is looked into again and again, a run is started only when something is new, and Ctrl-C ends it."""
+    naps = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            put(tmp_path / "inbox" / "late.csv", 7, 8)
+        if len(naps) == 5:
+            raise KeyboardInterrupt
+
+    put(tmp_path / "inbox" / "early.csv", 1)
+    monkeypatch.setattr(commands.time, "sleep", sleep)
+
+    watched = look("--every", "60")
+
+    assert watched.exit_code == 130
+    assert naps == [60.0] * 5
+    assert watched.stderr.count("rows scored with") == 2
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "either files, folders or globs, or with --inbox"),
+        (["--inbox", "none"], "no folder 'none'"),
+        (["a.csv", "--inbox", "."], "either files"),
+        (["a.csv", "--every", "5"], "--every"),
+        (["a.csv", "--scheduler", "tcp://127.0.0.1:1"], "--runner dask"),
+    ],
+)
+def test_wrong_words(
+    trained: tiny.Trained, sentiment: Callable[..., Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    """Options that do not go together end with exit code 2 and say what does."""
+    monkeypatch.chdir(tmp_path)
+
+    result = sentiment("score", *words, "--artifacts", trained.root)
+
+    assert result.exit_code == 2
+    assert told in result.stderr
