@@ -3,19 +3,20 @@
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner
 
+from flows.runners import RunnerName, result_of, start_runner
 from tasks.errors import CallerError, DataError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_json
 from tasks.inbox import Memory, find_new, open_memory
-from tasks.model.bundle import check_bundle
+from tasks.model.bundle import check_bundle, is_sample
 from tasks.model.registry import champion, models_folder
 from tasks.outcome import log_step, run_logger
 from tasks.pins import PinnedModel, pin, unpin
@@ -54,9 +55,8 @@ _ENDINGS = {
     ".bz2",
     ".zip",
 }
-_TASKS_AT_ONCE = 2
-RunnerName = Literal["threads", "dask"]
 Failures = dict[str, PipelineError]
+Start = Callable[[], AbstractContextManager[TaskRunner[Any]]]
 
 
 def _run_name() -> str:
@@ -114,10 +114,12 @@ def scoring(
         files = [(found.source.name, found.source.member, found.digest) for found in looked_at]
         job = sha256_of_json([settings.model_dump(mode="json"), output, files])
         pinned = pin_champion(current, job, store) if model == "champion" else current
+        if is_sample(models_folder(store) / pinned.model_id):
+            run_logger().warning("Model %s was trained on the generated sample: its scores mean nothing.", pinned.model_id)
         folder = Path(output).resolve() if output else store.root / "scores" / pinned.model_id
         places = output_places(looked_at, folder, settings.format, by_content=memory is not None)
         plans = plan_all(looked_at, places, pinned, settings, failed)
-        scored = score_files(plans, functools.partial(open_runner, runner, scheduler), store, failed)
+        scored = score_files(plans, functools.partial(start_runner, runner, scheduler), store, failed)
         unpin(job, store)
         if memory is not None:
             digests = {found.source.name: found.digest for found in looked_at}
@@ -207,7 +209,9 @@ def look_at_all(sources: Iterable[FileSource], settings: ScoreSettings, failed: 
     """Yield each file as it was found; those that cannot be read are noted in `failed`."""
     for source in sources:
         try:
-            yield look_at(source, settings)
+            found = look_at(source, settings)
+            log_step("score", f"{source.name}: {source.describe(settings.reader, settings.text_column)}")
+            yield found
         except PipelineError as error:
             _fail(source.name, error, failed)
 
@@ -225,15 +229,18 @@ def plan_all(
     return plans
 
 
-def score_files(plans: list[ScoringPlan], start: Callable[[], TaskRunner[Any]], store: Store, failed: Failures) -> list[ScoredFile]:
+def score_files(plans: list[ScoringPlan], start: Start, store: Store, failed: Failures) -> list[ScoredFile]:
     """Score files, a task a shard, and publish each as soon as its last shard is done.
 
     Returns:
         Those that were scored, now or earlier, in their order; the others are noted in `failed`.
     """
-    done = {plan.source.name: found for plan in plans if (found := find_scored(plan, store))}
-    for found in done.values():
-        log_step("score", f"{found.source}: already scored, {found.rows:,} rows in {found.output}")
+    done: dict[str, ScoredFile] = {}
+    for plan in plans:
+        if found := find_scored(plan, store):
+            done[found.source] = found
+            plan.folder(store).tidy()
+            log_step("score", f"{found.source}: already scored, {found.rows:,} rows in {found.output}")
     shards = [(plan, shard) for plan in plans if plan.source.name not in done for shard in range(len(plan.shards))]
     if not shards:
         return list(done.values())
@@ -247,7 +254,7 @@ def score_files(plans: list[ScoringPlan], start: Callable[[], TaskRunner[Any]], 
                 name = plan.source.name
                 missing[name] -= 1
                 try:
-                    progress.finish(part_name(plan, shard), task.result())
+                    progress.finish(part_name(plan, shard), result_of(task))
                     if not missing[name] and name not in failed:
                         done[name] = publish_file(plan, store)
                         log_step("score", _told(done[name]))
@@ -267,23 +274,6 @@ def _fail(name: str, error: PipelineError, failed: Failures) -> None:
 
 def _told(file: ScoredFile) -> str:
     return f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
-
-
-def open_runner(runner: RunnerName, scheduler: str | None) -> TaskRunner[Any]:
-    """Return what runs the tasks.
-
-    Raises:
-        CallerError: The extra `dask` is not installed.
-    """
-    if runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=_TASKS_AT_ONCE)
-    try:
-        from prefect_dask.task_runners import DaskTaskRunner
-    except ImportError as error:
-        raise CallerError("The runner dask needs the extra `dask`: pip install 'sentiment-pipeline[dask]'.") from error
-    if scheduler:
-        return DaskTaskRunner(address=scheduler)
-    return DaskTaskRunner(cluster_kwargs={"host": "127.0.0.1", "dashboard_address": None, "threads_per_worker": 1})
 
 
 def output_places(looked_at: list[LookedAt], folder: Path, ending: str, *, by_content: bool = False) -> list[Path]:

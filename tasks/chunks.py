@@ -122,6 +122,10 @@ class WorkFolder:
             sha256 = cast(HashingFile, file).sha256
         with atomic_file(self.path / SUCCESS) as file:
             file.write(sha256.encode())
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the chunks of what is published; a killed run may have left some."""
         self.clear(keep=(MANIFEST, SUCCESS))
         sync_folder(self.path)
 

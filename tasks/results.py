@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
@@ -42,19 +42,26 @@ class ResultFile:
     rows: int
 
 
-def write_result(output: Path, draft_name: str, format: ResultFormat, groups: Iterable[tuple[int, Iterator[pa.RecordBatch]]]) -> "Draft":
-    """Write scored rows beside where they shall stand; `Draft.publish` puts them there.
+def write_result(
+    output: Path,
+    draft_name: str,
+    format: ResultFormat,
+    groups: Iterable[tuple[int, Iterator[pa.RecordBatch]]],
+    refused: Sequence[dict[str, Any]] = (),
+) -> "Draft":
+    """Write scored rows, and those that were refused, beside where they shall stand; `Draft.publish` puts them there.
 
     Args:
         output: The file, or of Parquet the folder, that shall stand in the end.
         draft_name: A name that no other run uses at the same time; what a killed run left under it is removed.
         format: What to write.
         groups: Batches by group, each with its size in bytes: a part of Parquet is closed once it holds `PART_BYTES` of them.
+        refused: What is to be said of each row that could not be read.
 
     Raises:
         MachineError: The disk is full or refuses to be written.
     """
-    draft = Draft(output, output.with_name(f".{output.name}.{draft_name}.part"), output.with_name(f".{output.name}.{draft_name}.old"))
+    draft = Draft(output, draft_name)
     make_folder(output.parent)
     try:
         draft.discard()
@@ -68,6 +75,10 @@ def write_result(output: Path, draft_name: str, format: ResultFormat, groups: It
             with closing(file):
                 rows = write(cast(BinaryIO, file), (batch for _, batches in groups for batch in batches))
             draft.files.append(ResultFile(output.name, file.sha256, file.size, rows))
+        if refused:
+            with closing(HashingFile(draft.quarantine_place)) as file:
+                file.write("".join(f"{_json_text(row)}\n" for row in refused).encode())
+            draft.quarantine = ResultFile(draft.quarantine_output.name, file.sha256, file.size, len(refused))
     except OSError as error:
         draft.discard()
         raise _refused(output, error) from error
@@ -77,30 +88,37 @@ def write_result(output: Path, draft_name: str, format: ResultFormat, groups: It
     return draft
 
 
-@dataclass
 class Draft:
-    """A result under a hidden name."""
+    """A result under hidden names."""
 
-    output: Path
-    place: Path
-    old: Path
-
-    def __post_init__(self) -> None:
+    def __init__(self, output: Path, name: str) -> None:
+        self.output, self.quarantine_output = output, quarantine_of(output)
+        self.place = output.with_name(f".{output.name}.{name}.part")
+        self.old = output.with_name(f".{output.name}.{name}.old")
+        self.quarantine_place = output.with_name(f".{self.quarantine_output.name}.{name}.part")
         self.files: list[ResultFile] = []
+        self.quarantine: ResultFile | None = None
 
     @property
     def rows(self) -> int:
-        """How many rows were written."""
+        """How many scored rows were written."""
         return sum(file.rows for file in self.files)
 
     def publish(self, manifest: bytes) -> None:
-        """Rename the result to its name; a folder gets the manifest and `_SUCCESS` first. What stood there before goes."""
+        """Rename first the refused rows, then the result, to their names; a folder gets the manifest and `_SUCCESS` before.
+
+        What stood there before goes.
+        """
         try:
             if self.place.is_dir():
                 for name, content in ((MANIFEST, manifest), (SUCCESS, b"")):
                     with closing(HashingFile(self.place / name)) as file:
                         file.write(content)
                 sync_folder(self.place)
+            if self.quarantine is not None:
+                self.quarantine_place.replace(self.quarantine_output)
+            else:
+                self.quarantine_output.unlink(missing_ok=True)
             if self.output.is_dir() or (self.output.exists() and self.place.is_dir()):  # these cannot be replaced in one step
                 self.output.replace(self.old)
             self.place.replace(self.output)
@@ -114,11 +132,16 @@ class Draft:
         """Remove the draft, and what it has replaced; put that back where it was not replaced after all."""
         if self.old.exists() and not self.output.exists():
             self.old.replace(self.output)
-        for place in (self.place, self.old):
+        for place in (self.place, self.old, self.quarantine_place):
             if place.is_dir():
                 shutil.rmtree(place)
             else:
                 place.unlink(missing_ok=True)
+
+
+def quarantine_of(output: Path) -> Path:
+    """Return where the refused rows of a result stand, if there are any."""
+    return output.with_name(f"{output.name}.quarantine.jsonl")
 
 
 def check_replaceable(output: Path) -> None:

@@ -2,8 +2,7 @@
 
 import functools
 import itertools
-import json
-import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,16 +21,15 @@ from tasks.fingerprint import sha256_of_json
 from tasks.model.bundle import SentimentModel, check_bundle, load_bundle
 from tasks.model.explain import explain_reviews, in_words
 from tasks.model.registry import models_folder
-from tasks.outcome import log_step, run_logger
 from tasks.pins import PinnedModel
 from tasks.progress import RunProgress, count_rows
-from tasks.results import ResultFile, ResultFormat, as_json, check_replaceable, is_intact, write_result
+from tasks.results import ResultFormat, as_json, check_replaceable, is_intact, quarantine_of, write_result
 from tasks.reviews.batches import Batch
 from tasks.reviews.columns import find_text_column, text_of
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sources import FileSource
 from tasks.schemas import kept_names
-from tasks.store import HashingFile, Recipe, Store, atomic_file
+from tasks.store import Recipe, Store
 from tasks.tables import map_in_order
 from tasks.tallies import Facts, merge_facts, tally
 
@@ -43,7 +41,6 @@ LIBRARIES = ("keras", "numpy", "pyarrow", "tensorflow")
 
 _stopped: set[str] = set()  # the runs of this process that were broken off
 _loading = threading.Lock()
-logger = logging.getLogger(__name__)
 
 
 class ScoreSettings(BaseModel, frozen=True, extra="forbid"):
@@ -78,21 +75,18 @@ class ScoringPlan(LookedAt):
     Args:
         output: Where the result shall stand.
         key: What the work is known by: input, model, settings, place of the result, code.
+        code: Digest of the code and the libraries that score, the same on every machine that takes part.
     """
 
     model: PinnedModel
     settings: ScoreSettings
     output: Path
     key: str
+    code: str
 
     def folder(self, store: Store) -> WorkFolder:
         """Return the folder of its chunks."""
         return WorkFolder(store.root / "score" / self.key)
-
-    @property
-    def quarantine(self) -> Path:
-        """Where the refused rows stand, if there are any."""
-        return self.output.with_name(f"{self.output.name}.quarantine.jsonl")
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,12 @@ def plan_file(looked_at: LookedAt, output: Path, model: PinnedModel, settings: S
     inputs = {"source": looked_at.digest, "member": source.member or "", "model": model.bundle_sha256}
     place = {"name": source.name, "output": str(output)}
     recipe = Recipe.of("score", __name__, inputs, settings.model_dump(mode="json") | place, LIBRARIES)
-    return ScoringPlan(**vars(looked_at), model=model, settings=settings, output=output, key=recipe.key)
+    return ScoringPlan(**vars(looked_at), model=model, settings=settings, output=output, key=recipe.key, code=_digest_of_code())
+
+
+def _digest_of_code() -> str:
+    recipe = Recipe.of("score", __name__, {}, {}, LIBRARIES)
+    return sha256_of_json([recipe.modules, recipe.libraries])
 
 
 def find_scored(plan: ScoringPlan, store: Store) -> ScoredFile | None:
@@ -259,9 +258,10 @@ def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
         if plan.source.digest() != plan.digest:
             folder.clear()
             raise _changed(plan.source)
-        draft = write_result(plan.output, plan.key[:16], plan.settings.format, ((chunk.size, folder.read(chunk)) for chunk in chunks))
+        rows, refused = sum(chunk.rows for chunk in chunks), [row for chunk in chunks for row in chunk.refused]
+        groups = ((chunk.size, folder.read(chunk)) for chunk in chunks)
+        draft = write_result(plan.output, plan.key[:16], plan.settings.format, groups, refused)
         try:
-            rows, refused = sum(chunk.rows for chunk in chunks), [row for chunk in chunks for row in chunk.refused]
             if rows != draft.rows + len(refused):
                 raise _lost(plan.source, rows, draft.rows, len(refused))
             manifest = {
@@ -274,7 +274,7 @@ def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
                 "bundle_sha256": plan.model.bundle_sha256,
                 "settings": plan.settings.model_dump(mode="json"),
                 "files": [asdict(file) for file in draft.files],
-                "quarantine": _write_quarantine(plan.quarantine, refused),
+                "quarantine": asdict(draft.quarantine) if draft.quarantine else None,
                 "facts": merge_facts(chunk.facts for chunk in chunks),
             }
             draft.publish(as_json(manifest))
@@ -304,19 +304,8 @@ def _lost(source: FileSource, rows: int, scored: int, refused: int) -> DataError
     return DataError(f"{source.name}: {rows:,} rows were read, {scored:,} scored and {refused:,} refused; nothing was published.")
 
 
-def _write_quarantine(place: Path, refused: list[dict[str, Any]]) -> ResultFile | None:
-    """Write the refused rows, or remove what an earlier run of the same file left there; the result itself appears after this."""
-    if not refused:
-        place.unlink(missing_ok=True)
-        return None
-    with atomic_file(place) as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in refused).encode())
-        written = cast(HashingFile, file)
-    return ResultFile(place.name, written.sha256, written.size, len(refused))
-
-
 def _scored_file(plan: ScoringPlan, manifest: dict[str, Any], state: Literal["scored", "already scored"]) -> ScoredFile:
-    quarantine = str(plan.quarantine) if manifest["quarantine"] else None
+    quarantine = str(quarantine_of(plan.output)) if manifest["quarantine"] else None
     counts = (manifest["rows"], manifest["scored"], manifest["quarantined"])
     return ScoredFile(plan.source.name, state, *counts, str(plan.output), quarantine, manifest["facts"])
 
@@ -380,11 +369,17 @@ def stop_run(store: Store) -> None:
 
 @task(task_run_name="score {plan.source.name} {shard}")
 def score(plan: ScoringPlan, shard: int, store: Store) -> int:
-    """Score one shard of a file; returns how many rows it has."""
+    """Score one shard of a file; returns how many rows it has.
+
+    Raises:
+        MachineError: This worker has other code or other libraries than the one that planned the work.
+    """
+    if plan.code != _digest_of_code():
+        raise MachineError(
+            f"The worker {socket.gethostname()} has another version of this project or of {', '.join(LIBRARIES)} than the machine that "
+            "started the run. Install the same requirements.lock and code on all of them."
+        )
     name = plan.source.name + (f", shard {shard + 1} of {len(plan.shards)}" if len(plan.shards) > 1 else "")
-    log_step("score", f"{name}: {plan.source.describe(plan.settings.reader, plan.settings.text_column)}")
     model = open_model(plan.model, store)
-    if model.settings.trained_on["sample"]:
-        run_logger().warning("Model %s was trained on the generated sample: its scores of %s mean nothing.", model.model_id, name)
     progress = RunProgress("scoring-progress", name)
     return score_shard(plan, shard, model, store, lambda share: progress.update(100 * share))

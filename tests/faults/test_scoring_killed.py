@@ -1,0 +1,135 @@
+"""kill -9, at every step on the file system and at random moments: the next run goes on, and every row is there once."""
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+SEED = 2026
+
+
+class Scorer:
+    """A process whose children score files and are killed."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("killable.py"))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def start(self, path: Path, root: Path, output: Path, *, die_at: int | None = None, rows_per_batch: int = 8, **order: Any) -> int:
+        """Let a child score a file; returns its process id."""
+        assert self.process.stdin and self.process.stdout
+        plain = {"input": str(path), "root": str(root), "output": str(output), "die_at": die_at, "rows_per_batch": rows_per_batch}
+        self.process.stdin.write(json.dumps({"rows_per_shard": 65_536, "format": "parquet", **plain, **order}) + "\n")
+        return int(self.process.stdout.readline())
+
+    def wait(self) -> int:
+        """Return how the child ended: 0, or minus the signal."""
+        assert self.process.stdout
+        return int(self.process.stdout.readline())
+
+    def wait_for(self, seconds: float) -> bool:
+        """Return whether the child ended within so many seconds."""
+        return bool(select.select([self.process.stdout], [], [], seconds)[0])
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Iterator[Scorer]:
+    """One such process for all tests here."""
+    scorer = Scorer()
+    yield scorer
+    assert scorer.process.stdin
+    scorer.process.stdin.close()
+    assert scorer.process.wait(timeout=60) == 0
+
+
+def write_input(path: Path, num_rows: int) -> Path:
+    """Write reviews with line ends in them, and in CSV some rows that have to be refused."""
+    rows = [[f"r{number}", f'review {number}\nsecond line, "quoted"', "web"] for number in range(num_rows)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(dict(zip(("id", "review", "shop"), map(list, zip(*rows, strict=True)), strict=True))), path)
+        return path
+    for number in range(0, num_rows, 97):
+        rows[number] = [*rows[number], "one too many"]
+    return tiny.write_reviews(path, rows, ["id", "review", "shop"])
+
+
+def published(folder: Path) -> dict[str, str]:
+    """Return the digests of everything in the folder of the output, hidden drafts too."""
+    return tiny.digests(folder)
+
+
+@pytest.mark.parametrize(("name", "format"), [("in.csv", "parquet"), ("in.parquet", "csv")])
+def test_killed_at_every_step(scorer: Scorer, tmp_path: Path, name: str, format: str) -> None:
+    """Whichever rename, fsync or removal it dies before, the next run completes the very bytes of an unbroken one and leaves no litter."""
+    path = write_input(tmp_path / name, 90)
+    options: dict[str, Any] = {"format": format, "rows_per_shard": 64}
+    scorer.start(path, tmp_path / "root", tmp_path / "unbroken" / f"out.{format}", **options)
+    assert scorer.wait() == 0
+    expected = published(tmp_path / "unbroken")
+
+    for step in range(1000):
+        root, output = tmp_path / f"root{step}", tmp_path / f"out{step}"
+        scorer.start(path, root, output / f"out.{format}", die_at=step, **options)
+        ended = scorer.wait()
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        seen = [place for place in tiny.files_of(output) if not place.relative_to(output).parts[0].startswith(".")]
+        assert {place.relative_to(output).as_posix() for place in seen} <= set(expected)
+        assert not seen or published_or_nothing(output / f"out.{format}", tmp_path / "unbroken" / f"out.{format}")
+        scorer.start(path, root, output / f"out.{format}", **options)
+        assert scorer.wait() == 0
+        assert published(output) == expected, step
+        assert sorted(place.name for place in tiny.files_of(root / "score")) == ["_SUCCESS", "manifest.json"]
+
+    assert step > 30
+
+
+def published_or_nothing(output: Path, expected: Path) -> bool:
+    """Return whether a result is whole, or not there."""
+    if not output.exists():
+        return True
+    return published(output) == published(expected) if output.is_dir() else output.read_bytes() == expected.read_bytes()
+
+
+def test_killed_at_random_moments(scorer: Scorer, tmp_path: Path) -> None:
+    """A run over 20,000 rows killed again and again at random moments ends with the bytes of an unbroken one: none lost, none twice."""
+    draw = random.Random(SEED)
+    path = write_input(tmp_path / "in.csv", 20_000)
+    options = {"rows_per_batch": 256}
+    started = time.monotonic()
+    scorer.start(path, tmp_path / "root", tmp_path / "unbroken" / "out.parquet", **options)
+    assert scorer.wait() == 0
+    seconds = time.monotonic() - started
+
+    kills, runs = 0, 0
+    while kills < 12:
+        runs += 1
+        root, output = tmp_path / f"root{runs}", tmp_path / f"out{runs}" / "out.parquet"
+        while True:
+            child = scorer.start(path, root, output, **options)
+            if kills < 12 and not scorer.wait_for(draw.uniform(0, seconds)):
+                os.kill(child, signal.SIGKILL)
+                kills += 1
+            if scorer.wait() == 0:
+                break
+        assert published(output.parent) == published(tmp_path / "unbroken")
+
+    table = pq.read_table(output)
+    refused = [
+        json.loads(line)["row"] for line in output.with_name("out.parquet.quarantine.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert sorted([*table["source_row"].to_pylist(), *refused]) == list(range(1, 20_001))
+    assert len(refused) == 207
