@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
+import pandas  # noqa: F401  Arrow would import it in each child
 import pyarrow as pa
 
 from tasks import score
@@ -73,25 +75,33 @@ def die_at(step: int) -> None:
         setattr(os, name, watched(getattr(os, name)))
 
 
+def run_child(order: dict[str, Any]) -> int:
+    """Do what is ordered in a child, and kill it after so many seconds; returns how it ended, 0 or minus the signal."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # so that its end is waited for below, however early it comes
+    child = os.fork()
+    if child == 0:
+        try:
+            if order["die_at"] is not None:
+                die_at(order["die_at"])
+            score_file(Path(order["input"]), Path(order["root"]), Path(order["output"]), order["format"])
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    if order["kill_after"] is not None and signal.sigtimedwait([signal.SIGCHLD], order["kill_after"]) is None:
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def main() -> None:
-    """Fork a child for each line on stdin; tell its process id, then how it ended (0, or minus the signal)."""
+    """Run a child for each line on stdin; tell how it ended."""
     score._digest_of_code()  # here, so that no child has to
     for line in sys.stdin:
         order = json.loads(line)
         records.ROWS_PER_BATCH = tabular.ROWS_PER_BATCH = tabular._ROWS_AT_ONCE = order["rows_per_batch"]
         score.ROWS_PER_SHARD = order["rows_per_shard"]
-        child = os.fork()
-        if child == 0:
-            try:
-                if order["die_at"] is not None:
-                    die_at(order["die_at"])
-                score_file(Path(order["input"]), Path(order["root"]), Path(order["output"]), order["format"])
-                os._exit(0)
-            finally:
-                sys.excepthook(*sys.exc_info()) if sys.exc_info()[0] else None
-                os._exit(1)
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(run_child(order), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """kill -9, at every step on the file system and at random moments: the next run goes on, and every row is there once."""
 
 import json
-import os
 import random
-import select
 import signal
 import subprocess
 import sys
@@ -17,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
-SEED = 2026
+SEED, KILLS = 2026, 12
 
 
 class Scorer:
@@ -27,21 +25,12 @@ class Scorer:
         command = [sys.executable, str(Path(__file__).with_name("killable.py"))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
-    def start(self, path: Path, root: Path, output: Path, *, die_at: int | None = None, rows_per_batch: int = 8, **order: Any) -> int:
-        """Let a child score a file; returns its process id."""
+    def score(self, path: Path, root: Path, output: Path, **order: Any) -> int:
+        """Let a child score a file, and die at a step or be killed after some seconds; returns how it ended: 0, or minus the signal."""
         assert self.process.stdin and self.process.stdout
-        plain = {"input": str(path), "root": str(root), "output": str(output), "die_at": die_at, "rows_per_batch": rows_per_batch}
-        self.process.stdin.write(json.dumps({"rows_per_shard": 65_536, "format": "parquet", **plain, **order}) + "\n")
+        usual = {"rows_per_batch": 8, "rows_per_shard": 65_536, "format": "parquet", "die_at": None, "kill_after": None}
+        self.process.stdin.write(json.dumps({**usual, "input": str(path), "root": str(root), "output": str(output), **order}) + "\n")
         return int(self.process.stdout.readline())
-
-    def wait(self) -> int:
-        """Return how the child ended: 0, or minus the signal."""
-        assert self.process.stdout
-        return int(self.process.stdout.readline())
-
-    def wait_for(self, seconds: float) -> bool:
-        """Return whether the child ended within so many seconds."""
-        return bool(select.select([self.process.stdout], [], [], seconds)[0])
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +62,21 @@ def published(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(("name", "format"), [("in.csv", "parquet"), ("in.parquet", "csv")])
 def test_killed_at_every_step(scorer: Scorer, tmp_path: Path, name: str, format: str) -> None:
     """Whichever rename, fsync or removal it dies before, the next run completes the very bytes of an unbroken one and leaves no litter."""
-    path = write_input(tmp_path / name, 90)
-    options: dict[str, Any] = {"format": format, "rows_per_shard": 64}
-    scorer.start(path, tmp_path / "root", tmp_path / "unbroken" / f"out.{format}", **options)
-    assert scorer.wait() == 0
+    path = write_input(tmp_path / name, 40)
+    options: dict[str, Any] = {"format": format, "rows_per_shard": 24}
+    assert scorer.score(path, tmp_path / "root", tmp_path / "unbroken" / f"out.{format}", **options) == 0
     expected = published(tmp_path / "unbroken")
 
     for step in range(1000):
         root, output = tmp_path / f"root{step}", tmp_path / f"out{step}"
-        scorer.start(path, root, output / f"out.{format}", die_at=step, **options)
-        ended = scorer.wait()
+        ended = scorer.score(path, root, output / f"out.{format}", die_at=step, **options)
         if ended == 0:
             break
         assert ended == -signal.SIGKILL
         seen = [place for place in tiny.files_of(output) if not place.relative_to(output).parts[0].startswith(".")]
         assert {place.relative_to(output).as_posix() for place in seen} <= set(expected)
-        assert not seen or published_or_nothing(output / f"out.{format}", tmp_path / "unbroken" / f"out.{format}")
-        scorer.start(path, root, output / f"out.{format}", **options)
-        assert scorer.wait() == 0
+        assert published_or_nothing(output / f"out.{format}", tmp_path / "unbroken" / f"out.{format}")
+        assert scorer.score(path, root, output / f"out.{format}", **options) == 0
         assert published(output) == expected, step
         assert sorted(place.name for place in tiny.files_of(root / "score")) == ["_SUCCESS", "manifest.json"]
 
@@ -108,23 +94,16 @@ def test_killed_at_random_moments(scorer: Scorer, tmp_path: Path) -> None:
     """A run over 20,000 rows killed again and again at random moments ends with the bytes of an unbroken one: none lost, none twice."""
     draw = random.Random(SEED)
     path = write_input(tmp_path / "in.csv", 20_000)
-    options = {"rows_per_batch": 256}
     started = time.monotonic()
-    scorer.start(path, tmp_path / "root", tmp_path / "unbroken" / "out.parquet", **options)
-    assert scorer.wait() == 0
+    assert scorer.score(path, tmp_path / "root", tmp_path / "unbroken" / "out.parquet", rows_per_batch=256) == 0
     seconds = time.monotonic() - started
 
-    kills, runs = 0, 0
-    while kills < 12:
+    kills = runs = 0
+    while kills < KILLS:
         runs += 1
         root, output = tmp_path / f"root{runs}", tmp_path / f"out{runs}" / "out.parquet"
-        while True:
-            child = scorer.start(path, root, output, **options)
-            if kills < 12 and not scorer.wait_for(draw.uniform(0, seconds)):
-                os.kill(child, signal.SIGKILL)
-                kills += 1
-            if scorer.wait() == 0:
-                break
+        while scorer.score(path, root, output, rows_per_batch=256, kill_after=draw.uniform(0, seconds) if kills < KILLS else None) != 0:
+            kills += 1
         assert published(output.parent) == published(tmp_path / "unbroken")
 
     table = pq.read_table(output)
