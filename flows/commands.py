@@ -1,6 +1,7 @@
 """What each command does once its options are parsed: call a flow or the store, print for people, return the summary."""
 
 import sys
+import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
@@ -95,7 +96,8 @@ def score(options: Namespace) -> Outcome:
         if options.every is None:
             return summary, 3 if summary["failed"] else 0
         time.sleep(options.every)
-        while not has_news(Store(Path(options.artifacts).resolve()), options.inbox, reader, options.output, options.format, options.model):
+        purpose = (options.output, options.format, options.model, str(options.explain))
+        while not has_news(store_of(options), options.inbox, reader, *purpose):
             time.sleep(options.every)
 
 

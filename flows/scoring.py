@@ -105,9 +105,11 @@ def scoring(
         raise CallerError("Name what to score: either files, folders or globs, or with --inbox one folder to watch.")
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     current = resolve_model(model, store)
-    settings = ScoreSettings(reader=reader or ReaderSettings(), text_column=text_column, id_column=id_column, format=format, explain=explain)
+    settings = ScoreSettings(
+        reader=reader or ReaderSettings(), text_column=text_column, id_column=id_column, format=format, explain=explain
+    )
 
-    with open_memory(store, inbox, output, format, model) if inbox else nullcontext() as memory:
+    with open_memory(store, inbox, output, format, model, str(explain)) if inbox else nullcontext() as memory:
         sources = find_sources(inputs or [], inbox, memory, settings.reader, store)
         failed: Failures = {}
         looked_at = list(look_at_all(sources, settings, failed))

@@ -142,7 +142,7 @@ def test_a_file_that_may_not_be_read_is_the_callers_to_mend(tmp_path: Path, monk
         (PermissionError(errno.EACCES, "Permission denied"), CallerError, "may not be read by this user. Allow it"),
         (OSError(errno.EIO, "Input/output error"), MachineError, "cannot be opened: Input/output error"),
     ):
-        monkeypatch.setattr(Path, "open", Mock(side_effect=error))
+        monkeypatch.setattr("tasks.reviews.compression._WatchedFile", Mock(side_effect=error))
         with pytest.raises(kind, match=words):
             open_decompressed(path)
 
