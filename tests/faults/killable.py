@@ -78,6 +78,8 @@ def die_at(step: int) -> None:
 def run_child(order: dict[str, Any]) -> int:
     """Do what is ordered in a child, and kill it after so many seconds; returns how it ended, 0 or minus the signal."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # so that its end is waited for below, however early it comes
+    while signal.sigtimedwait([signal.SIGCHLD], 0):  # that of the child before
+        pass
     child = os.fork()
     if child == 0:
         try:

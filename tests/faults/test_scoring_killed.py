@@ -101,8 +101,13 @@ def test_killed_at_random_moments(scorer: Scorer, tmp_path: Path) -> None:
     kills = runs = 0
     while kills < KILLS:
         runs += 1
+        assert runs <= 4 * KILLS, "children end before they can be killed"
         root, output = tmp_path / f"root{runs}", tmp_path / f"out{runs}" / "out.parquet"
-        while scorer.score(path, root, output, rows_per_batch=256, kill_after=draw.uniform(0, seconds) if kills < KILLS else None) != 0:
+        for _ in range(KILLS + 1):
+            ended = scorer.score(path, root, output, rows_per_batch=256, kill_after=draw.uniform(0, seconds) if kills < KILLS else None)
+            if ended == 0:
+                break
+            assert ended == -signal.SIGKILL
             kills += 1
         assert published(output.parent) == published(tmp_path / "unbroken")
 
