@@ -126,30 +126,49 @@ def _band_keys(minima: np.ndarray, rows_per_band: int) -> np.ndarray:
     return np.ascontiguousarray((keys >> np.uint64(32)).astype(np.uint32).T)
 
 
-def candidate_pairs(sketches: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class SortedBands:
+    """The sketches of a group of texts, each band in order, so that looking for many others costs one sort.
+
+    Args:
+        keys: uint32, shape (num_bands, num_rows), ascending in each band.
+        rows: int64, shape (num_bands, num_rows): which row each key is of.
+    """
+
+    keys: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, sketches: np.ndarray) -> "SortedBands":
+        """Sort sketches, uint32, shape (num_rows, num_bands), from `sketch_texts`."""
+        bands = np.ascontiguousarray(sketches.T)
+        rows = np.argsort(bands, axis=1, kind="stable")
+        return cls(np.take_along_axis(bands, rows, axis=1), rows)
+
+
+def candidate_pairs(sketches: np.ndarray, others: SortedBands) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows of two groups share a band.
 
     Of a crowd that shares one band the first few are compared: a near-duplicate shares other bands too, which the crowd does not.
 
     Args:
         sketches: uint32, shape (num_rows, num_bands), from `sketch_texts`.
-        others: The same of the other group, shape (num_others, num_bands).
+        others: Those of the other group, num_others of them.
 
     Returns:
         Rows and others, int64, shape (num_pairs,) each: ascending by row, then by the other; no pair twice.
     """
     pairs = np.empty(0, np.int64)
-    if not len(sketches) or not len(others):
+    num_others = others.keys.shape[1]
+    if not len(sketches) or not num_others:
         return pairs, pairs
-    for band in range(sketches.shape[1]):
-        order = np.argsort(others[:, band], kind="stable")
-        keys = others[order, band]
+    for band, (keys, rows) in enumerate(zip(others.keys, others.rows, strict=True)):
         low, high = (np.searchsorted(keys, sketches[:, band], side) for side in ("left", "right"))
         count = np.minimum(high - low, _MOST_PARTNERS)
         row = np.repeat(np.arange(len(sketches)), count)
         place = np.arange(len(row)) + np.repeat(low - np.cumsum(count) + count, count)
-        pairs = np.union1d(pairs, row * len(others) + order[place])
-    return pairs // len(others), pairs % len(others)
+        pairs = np.union1d(pairs, row * num_others + rows[place])
+    return pairs // num_others, pairs % num_others
 
 
 def jaccard(sets: ShingleSets, rows: np.ndarray, others: ShingleSets, other_rows: np.ndarray) -> np.ndarray:
@@ -216,14 +235,16 @@ class HeldOutReviews:
             fit = reviews.filter(pa.array(held_out.repeated_by(reviews) == NO_ROW))
 
     Args:
-        hashes: uint64, shape (num_held_out,), from `text_hashes`.
-        sketches: uint32, shape (num_held_out, num_bands); None where near-duplicates do not count.
+        hashes: uint64, shape (num_known,), ascending: the different ones of `text_hashes`.
+        first: int64, shape (num_known,): the first held-out review of each.
+        bands: Their sketches; None where near-duplicates do not count.
         sets: Their shingles, about 8 bytes a word.
         settings: When two reviews count as one.
     """
 
     hashes: np.ndarray
-    sketches: np.ndarray | None = None
+    first: np.ndarray
+    bands: SortedBands | None = None
     sets: ShingleSets | None = None
     settings: NearDuplicateSettings | None = None
 
@@ -242,9 +263,10 @@ class HeldOutReviews:
             if settings is not None:
                 sketches.append(sketch_texts(text, settings))
                 sets.append(shingle_sets(text, settings))
+        known, first = np.unique(np.concatenate(hashes), return_index=True)
         if not sketches:
-            return cls(np.concatenate(hashes))
-        return cls(np.concatenate(hashes), np.concatenate(sketches), ShingleSets.concatenate(sets), settings)
+            return cls(known, first)
+        return cls(known, first, SortedBands.of(np.concatenate(sketches)), ShingleSets.concatenate(sets), settings)
 
     def repeated_by(self, reviews: pa.Array, text: pa.Array | None = None) -> np.ndarray:
         """Return which held-out review each of these repeats, exactly or nearly.
@@ -258,21 +280,20 @@ class HeldOutReviews:
         """
         text = normalise_text(reviews) if text is None else text
         found = self._exactly(text_hashes(reviews, text))
-        if self.settings is None or self.sketches is None or self.sets is None:
+        if self.settings is None or self.bands is None or self.sets is None:
             return found
-        rows, others = candidate_pairs(sketch_texts(text, self.settings), self.sketches)
+        rows, others = candidate_pairs(sketch_texts(text, self.settings), self.bands)
         candidates, place = np.unique(rows, return_inverse=True)
         sets = shingle_sets(text.take(pa.array(candidates)), self.settings)
         near, _ = most_similar(rows, others, jaccard(sets, place, self.sets, others), len(found), self.settings.threshold)
         return np.where(found == NO_ROW, near, found)
 
     def _exactly(self, hashes: np.ndarray) -> np.ndarray:
-        known, first = np.unique(self.hashes, return_index=True)
-        place = np.searchsorted(known, hashes)
-        hit = place < len(known)
-        hit[hit] = known[place[hit]] == hashes[hit]
+        place = np.searchsorted(self.hashes, hashes)
+        hit = place < len(self.hashes)
+        hit[hit] = self.hashes[place[hit]] == hashes[hit]
         found = np.full(len(hashes), NO_ROW)
-        found[hit] = first[place[hit]]
+        found[hit] = self.first[place[hit]]
         return found
 
 

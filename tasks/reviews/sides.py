@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.reviews.near_duplicates import NO_ROW, NearDuplicateSettings, ShingleSets, candidate_pairs, jaccard, most_similar
+from tasks.reviews.near_duplicates import NO_ROW, NearDuplicateSettings, ShingleSets, SortedBands, candidate_pairs, jaccard, most_similar
 
 UNDECLARED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 _FOR_VALIDATION = np.uint64(0x5851F42D4C957F2D)  # so that no seed's validation rows are another seed's test rows
@@ -117,7 +117,7 @@ def leave_out_near_duplicates(
     for held_out in (TEST, VALIDATION):
         rows = rows[repeats[rows] == NO_ROW]  # what was left out for the test holds nothing out itself
         below, above = rows[plan.side[rows] < held_out], rows[plan.side[rows] == held_out]
-        low, high = candidate_pairs(sketches[below], sketches[above])
+        low, high = candidate_pairs(sketches[below], SortedBands.of(sketches[above]))
         low, high = below[low], above[high]
         found, best = most_similar(low, high, _similarity(low, high, read_sets), len(hashes), settings.threshold)
         repeats, similarity = np.maximum(repeats, found), np.maximum(similarity, best)

@@ -10,6 +10,7 @@ from tasks.reviews.near_duplicates import (
     HeldOutReviews,
     NearDuplicateSettings,
     ShingleSets,
+    SortedBands,
     candidate_pairs,
     jaccard,
     most_similar,
@@ -107,7 +108,7 @@ def test_a_crowd_hides_nobody() -> None:
     crowd = [pattern(*(f"x{draw.randrange(10**6)}" for _ in range(3))) for _ in range(1500)]
     text = normalise_text(pa.array(crowd))
     sketches = sketch_texts(text, SETTINGS)
-    rows, others = candidate_pairs(sketches, sketches)
+    rows, others = candidate_pairs(sketches, SortedBands.of(sketches))
     assert 1500 <= len(rows) <= 16 * 20 * 1500
     assert np.all(np.isin(np.arange(1500) * 1501, rows * 1500 + others))
     copies = [" ".join(change_word(review.split(), draw)) for review in crowd[:200]]
