@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: train test check lock clean
+.PHONY: train test soak check lock clean
 
 train: $(INSTALLED)
 	$(BIN)/sentiment train
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# What `make test` leaves out: tests that need many processes or minutes.
+soak: $(INSTALLED)
+	$(BIN)/python -m pytest -m soak
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
