@@ -172,6 +172,7 @@ def _add_reader_arguments(parser: argparse.ArgumentParser, *, labels: bool) -> N
     columns = parser.add_argument_group("reading")
     columns.add_argument("--text-column", metavar="C", help="the column that holds the review")
     columns.add_argument("--id-column", metavar="C", help="the column that identifies a review")
+    columns.add_argument("--date-column", metavar="C", help="the column that says when a review was written")
     if labels:
         columns.add_argument("--label-column", metavar="C", help="the column that holds the sentiment")
         columns.add_argument(
@@ -181,7 +182,6 @@ def _add_reader_arguments(parser: argparse.ArgumentParser, *, labels: bool) -> N
             metavar="WORD=CLASS",
             help="read WORD as positive, negative or drop, e.g. meh=drop",
         )
-        columns.add_argument("--date-column", metavar="C", help="the column that says when a review was written")
         columns.add_argument("--since", metavar="DAY", help="use reviews from this day on, e.g. 2026-01-31 (UTC)")
         columns.add_argument("--until", metavar="DAY", help="use reviews up to this day, the day included")
         columns.add_argument("--last", metavar="SPAN", help="use the reviews of the last days or weeks before today, e.g. 90d or 12w")

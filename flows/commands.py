@@ -57,14 +57,17 @@ def score(options: Namespace) -> Outcome:
     """Run the scoring flow; exit code 3 if a file could not be scored."""
     from pydantic import ValidationError
 
-    from flows.scoring import UnscoredFilesError, scoring
+    from flows.scoring import UnscoredFilesError, purpose_of, scoring
     from tasks.inbox import has_news
     from tasks.reviews.readers import ReaderSettings
+    from tasks.score import ScoreSettings
 
     try:
         reader = ReaderSettings(**{name: value for name, value in reader_options(options).items() if value is not None})
     except ValidationError as error:
         raise CallerError(f"An option does not fit: {'; '.join(problem['msg'] for problem in error.errors())}.") from None
+    names = ("text_column", "id_column", "date_column", "format", "explain")
+    settings = ScoreSettings.model_construct(reader=reader, **{name: getattr(options, name) for name in names})
 
     if options.scheduler and options.runner != "dask":
         raise CallerError("--scheduler names a Dask cluster. Say --runner dask with it.")
@@ -76,16 +79,12 @@ def score(options: Namespace) -> Outcome:
             return scoring(
                 inputs=options.inputs or None,
                 output=options.output,
-                format=options.format,
                 model=options.model,
-                text_column=options.text_column,
-                id_column=options.id_column,
-                reader=reader,
                 artifacts=options.artifacts,
-                explain=options.explain,
                 inbox=options.inbox,
                 runner=options.runner,
                 scheduler=options.scheduler,
+                **dict(settings),
             )
         except UnscoredFilesError as error:
             return error.summary
@@ -96,8 +95,7 @@ def score(options: Namespace) -> Outcome:
         if options.every is None:
             return summary, 3 if summary["failed"] else 0
         time.sleep(options.every)
-        purpose = (options.output, options.format, options.model, str(options.explain))
-        while not has_news(store_of(options), options.inbox, reader, *purpose):
+        while not has_news(store_of(options), options.inbox, reader, purpose_of(settings, options.model, options.output), options.output):
             time.sleep(options.every)
 
 

@@ -15,7 +15,7 @@ from prefect.task_runners import TaskRunner
 from flows.runners import RunnerName, result_of, start_runner
 from tasks.errors import CallerError, DataError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_json
-from tasks.inbox import Memory, find_new, open_memory
+from tasks.inbox import Memory, apart, find_new, open_memory
 from tasks.model.bundle import check_bundle, is_sample
 from tasks.model.registry import champion, models_folder
 from tasks.outcome import log_step, run_logger
@@ -73,6 +73,7 @@ def scoring(
     model: str = "champion",
     text_column: str | None = None,
     id_column: str | None = None,
+    date_column: str | None = None,
     reader: ReaderSettings | None = None,
     artifacts: str = "artifacts",
     inbox: str | None = None,
@@ -89,6 +90,7 @@ def scoring(
         model: champion, or a model's id.
         text_column: The column that holds the review; found by its name if not given.
         id_column: The column that identifies a review in the summary; found by its name if not given.
+        date_column: The column that says when a review was written, for labels over time; found by its name if not given.
         reader: How to read the files; detected if not given.
         artifacts: The folder that holds the models.
         inbox: Instead of inputs, a folder: what is new in it, by content, is scored; nothing is moved.
@@ -106,11 +108,16 @@ def scoring(
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     current = resolve_model(model, store)
     settings = ScoreSettings(
-        reader=reader or ReaderSettings(), text_column=text_column, id_column=id_column, format=format, explain=explain
+        reader=reader or ReaderSettings(),
+        text_column=text_column,
+        id_column=id_column,
+        date_column=date_column,
+        format=format,
+        explain=explain,
     )
 
-    with open_memory(store, inbox, output, format, model, str(explain)) if inbox else nullcontext() as memory:
-        sources = find_sources(inputs or [], inbox, memory, settings.reader, store)
+    with open_memory(store, inbox, purpose_of(settings, model, output)) if inbox else nullcontext() as memory:
+        sources = find_sources(inputs or [], inbox, memory, settings.reader, store, output)
         failed: Failures = {}
         looked_at = list(look_at_all(sources, settings, failed))
         files = [(found.source.name, found.source.member, found.digest) for found in looked_at]
@@ -121,11 +128,9 @@ def scoring(
         folder = Path(output).resolve() if output else store.root / "scores" / pinned.model_id
         places = output_places(looked_at, folder, settings.format, by_content=memory is not None)
         plans = plan_all(looked_at, places, pinned, settings, failed)
-        scored = score_files(plans, functools.partial(start_runner, runner, scheduler), store, failed)
+        note = functools.partial(_remember, memory, {found.source.name: found.digest for found in looked_at}, pinned)
+        scored = score_files(plans, functools.partial(start_runner, runner, scheduler), store, failed, note)
         unpin(job, store)
-        if memory is not None:
-            digests = {found.source.name: found.digest for found in looked_at}
-            memory.scored.update({digests[file.source]: _remembered(file, pinned) for file in scored})
 
     if failed and not scored and all(isinstance(error, CallerError) for error in failed.values()):
         raise next(iter(failed.values()))
@@ -137,7 +142,9 @@ def scoring(
     return summary
 
 
-def find_sources(inputs: list[str], inbox: str | None, memory: Memory | None, reader: ReaderSettings, store: Store) -> list[FileSource]:
+def find_sources(
+    inputs: list[str], inbox: str | None, memory: Memory | None, reader: ReaderSettings, store: Store, output: str | None
+) -> list[FileSource]:
     """Return the files that the caller named, or those that are new in an inbox.
 
     Raises:
@@ -145,13 +152,19 @@ def find_sources(inputs: list[str], inbox: str | None, memory: Memory | None, re
     """
     if inbox is None or memory is None:
         return with_own_names([file for name in inputs for file in find_files(name, store.root / "downloads", reader)])
-    new, unsettled = find_new(inbox, memory, reader)
+    new, unsettled = find_new(inbox, memory, reader, apart(store, output))
     log_step("inbox", f"{len(new):,} new files in {inbox}" + (f"; {unsettled:,} may still be being written" if unsettled else ""))
     return new
 
 
-def _remembered(file: ScoredFile, model: PinnedModel) -> dict[str, Any]:
-    return {"source": file.source, "model_id": model.model_id, "rows": file.rows, "quarantined": file.quarantined, "output": file.output}
+def purpose_of(settings: ScoreSettings, model: str, output: str | None) -> str:
+    """Return what files of an inbox are scored for: for another purpose, such as another column or format, all of them are new."""
+    return sha256_of_json([settings.model_dump(mode="json"), model, str(Path(output).resolve()) if output else None])
+
+
+def _remember(memory: Memory | None, digests: dict[str, str], model: PinnedModel, file: ScoredFile) -> None:
+    if memory is not None:
+        memory.add(digests[file.source], file.source, model.model_id, file.output)
 
 
 class UnscoredFilesError(DataError):
@@ -231,8 +244,10 @@ def plan_all(
     return plans
 
 
-def score_files(plans: list[ScoringPlan], start: Start, store: Store, failed: Failures) -> list[ScoredFile]:
-    """Score files, a task a shard, and publish each as soon as its last shard is done.
+def score_files(
+    plans: list[ScoringPlan], start: Start, store: Store, failed: Failures, note: Callable[[ScoredFile], None]
+) -> list[ScoredFile]:
+    """Score files, a task a shard, and publish each as soon as its last shard is done; `note` is told of it then.
 
     Returns:
         Those that were scored, now or earlier, in their order; the others are noted in `failed`.
@@ -242,6 +257,7 @@ def score_files(plans: list[ScoringPlan], start: Start, store: Store, failed: Fa
         if found := find_scored(plan, store):
             done[found.source] = found
             plan.folder(store).tidy()
+            note(found)
             log_step("score", f"{found.source}: already scored, {found.rows:,} rows in {found.output}")
     shards = [(plan, shard) for plan in plans if plan.source.name not in done for shard in range(len(plan.shards))]
     if not shards:
@@ -259,6 +275,7 @@ def score_files(plans: list[ScoringPlan], start: Start, store: Store, failed: Fa
                     progress.finish(part_name(plan, shard), result_of(task))
                     if not missing[name] and name not in failed:
                         done[name] = publish_file(plan, store)
+                        note(done[name])
                         log_step("score", _told(done[name]))
                 except (DataError, CallerError) as error:
                     _fail(name, error, failed)

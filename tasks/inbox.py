@@ -44,6 +44,11 @@ class Memory:
             self.stamps[name] = known
         return known[1] not in self.scored
 
+    def add(self, digest: str, source: str, model_id: str, output: str) -> None:
+        """Note that a content was scored, at once, so that a run that is killed later need not come back to it."""
+        self.scored[digest] = {"source": source, "model_id": model_id, "output": output}
+        self.save()
+
     def save(self) -> None:
         """Write it down, whole or not at all."""
         with atomic_file(self.place) as file:
@@ -51,15 +56,15 @@ class Memory:
 
 
 @contextmanager
-def open_memory(store: Store, inbox: str, *purpose: str | None) -> Iterator[Memory]:
+def open_memory(store: Store, inbox: str, purpose: str) -> Iterator[Memory]:
     """Hold the memory of an inbox, one run at a time, and write down what was added to it, however the block ends.
 
     Args:
         store: The artifacts folder that keeps it.
         inbox: The folder.
-        purpose: What its files are scored for, such as the folder of the results: for another purpose all is new.
+        purpose: What its files are scored for, as a digest: for another purpose all is new.
     """
-    key = sha256_of_json([str(Path(inbox).resolve()), *purpose])
+    key = sha256_of_json([str(Path(inbox).resolve()), purpose])
     place = store.root / "score" / f"{key}.inbox.json"
     with store.lock(f"inbox-{key[:16]}", f"the inbox {inbox}"):
         memory = _read(place)
@@ -79,8 +84,13 @@ def _read(place: Path) -> Memory:
         return Memory(place)
 
 
-def find_new(inbox: str, memory: Memory, reader: ReaderSettings) -> tuple[list[FileSource], int]:
-    """Look into an inbox.
+def apart(store: Store, output: str | None) -> list[Path]:
+    """Return the folders that are no part of an inbox though they may lie in it: that of the artifacts, and that of the results."""
+    return [store.root, *([Path(output).resolve()] if output else [])]
+
+
+def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Path]) -> tuple[list[FileSource], int]:
+    """Look into an inbox, but not into the folders to leave.
 
     Returns:
         The files whose content was not scored yet, of several with one content the first; and how many may still be being written.
@@ -93,7 +103,10 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings) -> tuple[list[F
         raise CallerError(f"There is no folder {inbox!r} to watch. Create it, or name another with --inbox.")
     sources: list[FileSource] = []
     unsettled = 0
+    left = [place for place in leave if place != folder.resolve()]
     for path in visible_files(folder):
+        if any(path.absolute().resolve().is_relative_to(place) for place in left):
+            continue
         if path.exists() and abs(time.time() - path.stat().st_mtime) < SETTLED_SECONDS:
             unsettled += 1
             continue
@@ -106,7 +119,7 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings) -> tuple[list[F
     return [source for place, source in enumerate(new) if digests[place] not in digests[:place]], unsettled
 
 
-def has_news(store: Store, inbox: str, reader: ReaderSettings, *purpose: str | None) -> bool:
+def has_news(store: Store, inbox: str, reader: ReaderSettings, purpose: str, output: str | None) -> bool:
     """Return whether a run would find anything to score, so that none need be started."""
-    with open_memory(store, inbox, *purpose) as memory:
-        return bool(find_new(inbox, memory, reader)[0])
+    with open_memory(store, inbox, purpose) as memory:
+        return bool(find_new(inbox, memory, reader, apart(store, output))[0])

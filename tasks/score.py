@@ -49,6 +49,7 @@ class ScoreSettings(BaseModel, frozen=True, extra="forbid"):
     reader: ReaderSettings = ReaderSettings()
     text_column: str | None = Field(None, description="the column that holds the review; found by its name if not given")
     id_column: str | None = Field(None, description="the column that identifies a review in the summary; found by its name if not given")
+    date_column: str | None = Field(None, description="the column that says when a review was written; found by its name if not given")
     format: ResultFormat = Field("parquet", description="format of the result")
     explain: int = Field(0, ge=0, description="words named for each row that moved its score most; 0 for none")
 
@@ -338,7 +339,7 @@ def score_batch(batch: Batch, source: str, model: SentimentModel, settings: Scor
         added[EXPLANATION] = in_words(explanation) if settings.format == "csv" else explanation
     names = [*kept_names(columns.schema.names, added), *added]
     rows = pa.RecordBatch.from_arrays([*columns.columns, *added.values()], names=names)
-    return ScoredBatch(rows, tally(batch, source, reviews, scores, added["predicted"], model, settings.id_column))
+    return ScoredBatch(rows, tally(batch, source, reviews, scores, added["predicted"], model, settings.id_column, settings.date_column))
 
 
 def open_model(model: PinnedModel, store: Store) -> SentimentModel:

@@ -31,6 +31,7 @@ def tally(
     predicted: pa.Array,
     model: SentimentModel,
     id_column: str | None = None,
+    date_column: str | None = None,
 ) -> Facts:
     """Count what a batch of scored rows looks like.
 
@@ -42,6 +43,7 @@ def tally(
         predicted: string, their labels; null where no score was given.
         model: The model.
         id_column: The column that identifies a review; found by its name if not given.
+        date_column: The column that says when it was written; likewise.
 
     Returns:
         JSON-ready, to be merged by `merge_facts`: rows by `status` and by `predicted`; `looks`, the tally that drift is told by; how many
@@ -49,7 +51,7 @@ def tally(
         `undated`. No text.
 
     Raises:
-        CallerError: The id column that was given is not there.
+        CallerError: A column that was given is not there.
     """
     facts: Facts = {
         "status": _counts(pa.array(scores.status, pa.string())),
@@ -58,9 +60,9 @@ def tally(
         "seen": _count_seen(reviews, model),
         "extremes": _extremes(batch, source, scores, predicted, id_column),
     }
-    date_column = find_date_column(batch.columns.schema)
-    if date_column is not None:
-        days = days_of(_column(batch, date_column))
+    dated_by = find_date_column(batch.columns.schema, date_column)
+    if dated_by is not None:
+        days = days_of(_column(batch, dated_by))
         facts["periods"] = count_days(days, predicted)
         facts["undated"] = int(np.sum(np.isnat(days) & predicted.is_valid().to_numpy(zero_copy_only=False)))
     return facts

@@ -1,14 +1,17 @@
 """When a review was written: which column says so, and the day in each of its rows."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.reviews.columns import plain_name
+from tasks.reviews.columns import named_column, plain_name
 
 _NAMES = ("date", "reviewdate", "datetime", "timestamp", "createdat", "created", "createdon", "createddate", "creationdate", "postedat",
           "postdate", "submittedat", "submissiondate", "receivedat", "publishedat", "tweetcreated", "unixreviewtime", "reviewtime",
           "reviewedat", "time", "day")  # fmt: skip
+_LAST_WORD = re.compile(r"(?:[\W_](?i:at|on|date|time|timestamp)|[a-z](?:At|On|Date|Time|Timestamp))$")  # written_at, orderDate
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATES = (
     r"^(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?:\D|$)",
@@ -20,14 +23,24 @@ _SINCE_1970 = {"s": r"^\d{9,10}$", "ms": r"^\d{12,13}$"}  # as databases export 
 _FIRST_DAY, _LAST_DAY = np.datetime64("1970-01-02"), np.datetime64("2100-01-01")
 
 
-def find_date_column(schema: pa.Schema) -> str | None:
-    """Return the column that says when each review was written, or None: by its usual name, else the only one of a date's type."""
+def find_date_column(schema: pa.Schema, asked: str | None = None) -> str | None:
+    """Return the column that says when each review was written, or None.
+
+    It is the one asked for; else one of a usual name, the likeliest first; else the only one of a date's type; else the only one whose
+    name ends as those of dates do.
+
+    Raises:
+        CallerError: The column asked for is not there.
+    """
+    if asked is not None:
+        return named_column(schema.names, asked, "--date-column")
     by_name = {plain_name(name): name for name in reversed(schema.names)}
     for name in _NAMES:
         if name in by_name:
             return by_name[name]
     typed = [field.name for field in schema if _is_time(field.type)]
-    return typed[0] if len(typed) == 1 else None
+    likely = typed or [name for name in schema.names if _LAST_WORD.search(name)]
+    return likely[0] if len(likely) == 1 else None
 
 
 def days_of(column: pa.Array) -> np.ndarray:

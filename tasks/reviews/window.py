@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, model_validator
 
 from tasks.errors import CallerError
-from tasks.reviews.columns import named_column, show_name
+from tasks.reviews.columns import show_name
 from tasks.reviews.dates import days_of, find_date_column
 
 _LAST = re.compile(r"(\d{1,5})([dw])")
@@ -78,7 +78,7 @@ def sort_by_window(columns: pa.RecordBatch, window: WindowSettings) -> Dated:
     if window.last:
         raise ValueError("A window that says `last` means nothing before it is resolved to a day.")
     names = columns.schema.names
-    column = named_column(names, window.column, "--date-column") if window.column else find_date_column(columns.schema)
+    column = find_date_column(columns.schema, window.column)
     if column is None:
         shown = ", ".join(repr(show_name(name)) for name in names)
         raise CallerError(

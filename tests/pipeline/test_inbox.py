@@ -11,7 +11,9 @@ import pytest
 import tiny
 from conftest import Command
 
-from flows import commands
+from flows import commands, scoring
+from tasks.score import ScoredFile, ScoringPlan
+from tasks.store import Store
 
 LONG_AGO = 1_700_000_000
 
@@ -115,6 +117,48 @@ def test_memory_survives(look: Callable[..., Command], artifacts: Path, tmp_path
     assert taken.summary["status"] == "nothing new"
     assert json.loads(Path(other.summary["outputs"][0]).read_text(encoding="utf-8").splitlines()[0])["id"] == "r1"
     assert look().summary["status"] == "scored"
+
+
+def test_another_purpose(look: Callable[..., Command], tmp_path: Path) -> None:
+    """Scored for other columns or with explanations, files are new again, and each purpose is remembered."""
+    put(tmp_path / "inbox" / "a.csv", 1, 2)
+    purposes = ([], ["--text-column", "shop"], ["--explain", "2"], ["--id-column", "shop"])
+
+    assert [look(*words).summary["status"] for words in purposes] == ["scored"] * 4
+    assert [look(*words).summary["status"] for words in purposes] == ["nothing new"] * 4
+
+
+def test_own_results_are_no_feedback(artifacts: Path, tmp_path: Path, sentiment: Callable[..., Command]) -> None:
+    """An inbox that holds the artifacts and the results is no trouble: they are not scored."""
+    put(tmp_path / "a.csv", 1, 2)
+    inbox = ["score", "--inbox", tmp_path, "--artifacts", artifacts]
+    for output in (tmp_path, tmp_path / "out"):
+        first = sentiment(*inbox, "--output", output)
+        for path in tiny.files_of(tmp_path):
+            os.utime(path, (LONG_AGO, LONG_AGO))
+        again = sentiment(*inbox, "--output", output)
+
+        assert (first.summary["rows"], first.summary["failed"]) == (2, {})
+        assert again.summary["status"] == "nothing new"
+
+
+def test_remembered_at_once(look: Callable[..., Command], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is remembered when its result is published, so that a run that is killed later does not come back to it."""
+    for number in range(3):
+        put(tmp_path / "inbox" / f"{number}.csv", number)
+    remembered: list[int] = []
+    real = scoring.publish_file
+
+    def publish(plan: ScoringPlan, store: Store) -> ScoredFile:
+        remembered.append(
+            sum(len(json.loads(place.read_text(encoding="utf-8"))["scored"]) for place in artifacts.glob("score/*.inbox.json"))
+        )
+        return real(plan, store)
+
+    monkeypatch.setattr(scoring, "publish_file", publish)
+    look()
+
+    assert remembered == [0, 1, 2]
 
 
 def test_watching(look: Callable[..., Command], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from conftest import Command
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
@@ -51,6 +53,19 @@ def _score(trained: tiny.Trained, *inputs: Path, output: Path) -> dict[str, Any]
     from flows.scoring import scoring
 
     return scoring(inputs=[str(path) for path in inputs], artifacts=str(trained.root), output=str(output))
+
+
+def test_labels_by_the_date_column_that_is_named(trained: tiny.Trained, tmp_path: Path, sentiment: Callable[..., Command]) -> None:
+    """--date-column says which of several columns the labels over time go by; one that is not there is the caller's mistake."""
+    rows = [[f"r{place}", tiny.write_row(place)[1], "2024-03-01", f"2025-07-{place % 9 + 1:02d}"] for place in range(60)]
+    path = tiny.write_reviews(tmp_path / "in.csv", rows, ["id", "review", "bought", "answered"])
+    command = ["score", path, "--artifacts", trained.root, "--output", tmp_path / "out"]
+
+    named, missing = sentiment(*command, "--date-column", "answered"), sentiment(*command, "--date-column", "sold")
+
+    page = Path(named.summary["summary"]).read_text(encoding="utf-8")
+    assert "2025-07-09" in page and "2024-03-01" not in page
+    assert (missing.exit_code, "--date-column 'sold' is not among the columns" in missing.stderr) == (2, True)
 
 
 def test_drift_is_told(trained: tiny.Trained, tmp_path: Path, client: SyncPrefectClient) -> None:

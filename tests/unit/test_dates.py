@@ -3,6 +3,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pyarrow as pa
 import pytest
 
+from tasks.errors import CallerError
 from tasks.reviews.dates import days_of, find_date_column
 
 DAY = date(2024, 1, 31)
@@ -54,3 +55,19 @@ def test_the_date_column_is_found() -> None:
     assert find_date_column(pa.schema({"id": text, "bought": moment})) == "bought"
     assert find_date_column(pa.schema({"bought": moment, "sold": moment})) is None
     assert find_date_column(pa.schema({"id": text, "review": text})) is None
+
+
+@pytest.mark.parametrize("name", ["written_at", "order.date", "answeredOn", "Sent at", "ticket.created_at", "REVIEW_TIMESTAMP"])
+def test_a_date_column_is_known_by_the_end_of_its_name(name: str) -> None:
+    """The only one that ends as those of dates do is it, where none has a usual name; of two, neither; `format` and `station` do not."""
+    text = pa.string()
+    assert find_date_column(pa.schema({"id": text, name: text, "format": text, "station": text})) == name
+    assert find_date_column(pa.schema({"id": text, name: text, "paid_on": text})) is None
+
+
+def test_the_date_column_that_is_asked_for() -> None:
+    """It is taken, whatever the others are called; one that is not there is refused."""
+    schema = pa.schema({"date": pa.string(), "bought": pa.string()})
+    assert find_date_column(schema, "Bought") == "bought"
+    with pytest.raises(CallerError, match="--date-column 'sold' is not among the columns 'date', 'bought'"):
+        find_date_column(schema, "sold")
