@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_file
 from tasks.model.decision import Decision
-from tasks.model.linear import LinearSettings, linear_logits, ngram_evidence
+from tasks.model.linear import LinearSettings, linear_logits, logits_and_evidence, ngram_evidence
 from tasks.model.lstm import LstmScorer, LstmSettings
 from tasks.model.stack import StackWeights, apply_stack, stacked_log_odds
 from tasks.model.vocabulary import TokenIds, Vocabulary
@@ -113,10 +113,12 @@ class SentimentModel:
 
     def logits(self, ids: TokenIds) -> dict[str, np.ndarray]:
         """Return each part's log-odds of positive, float32, shape (num_rows,)."""
-        logits = {LSTM: self.lstm.logits(ids, self.evidence_of(ids))}
-        if self.linear is not None and self.settings.linear is not None:
-            logits[LINEAR] = linear_logits(ids, self.linear, self.settings.linear)
-        return logits
+        if self.linear is None or self.settings.linear is None:
+            return {LSTM: self.lstm.logits(ids)}
+        if self.evidence is None:
+            return {LSTM: self.lstm.logits(ids), LINEAR: linear_logits(ids, self.linear, self.settings.linear)}
+        linear, evidence = logits_and_evidence(ids, self.linear, self.evidence, self.settings.linear)
+        return {LSTM: self.lstm.logits(ids, evidence), LINEAR: linear}
 
     def predict_positive(self, ids: TokenIds) -> np.ndarray:
         """Return each review's probability of being positive, float32, shape (num_rows,), in input order."""

@@ -29,9 +29,9 @@ def token_moves(scorer: LstmScorer) -> TokenMoves:
 
     def moves(ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
         found = np.zeros(len(ids.values))
-        for rows in scorer.groups(ids):
-            places = ids.places(rows)
-            found[places] = call(ids.take(rows), None if evidence is None else evidence[places])
+        for start, stop in scorer.groups(ids):
+            places = slice(ids.offsets[start], ids.offsets[stop])
+            found[places] = call(ids.between(start, stop), None if evidence is None else evidence[places])
         return found
 
     return moves

@@ -37,7 +37,7 @@ def ngram_matrix(ids: TokenIds, settings: LinearSettings) -> Any:
     """
     from scipy.sparse import csr_matrix
 
-    parts = [_distinct_ngrams(ids, start, settings) for start in range(0, len(ids), ROWS_PER_BLOCK)]
+    parts = [_distinct_ngrams(block, settings) for block in _hashed_blocks(ids, settings)]
     buckets = np.concatenate([part[0] for part in parts] or [np.empty(0, np.int32)])
     indptr = np.concatenate([[0], np.cumsum(np.concatenate([part[1] for part in parts] or [np.empty(0, np.int64)]))])
     return csr_matrix((np.ones(len(buckets), np.float32), buckets, indptr), (len(ids), 1 << settings.hash_bits))
@@ -54,12 +54,20 @@ def ngram_evidence(ids: TokenIds, weights: np.ndarray, settings: LinearSettings)
     Returns:
         float16, shape (num_tokens, max_ngram): a column for each length; 0 where an n-gram would begin in the review before.
     """
-    evidence = np.zeros((len(ids.values), settings.max_ngram), np.float16)
-    for start in range(0, len(ids), ROWS_PER_BLOCK):
-        first = ids.offsets[start]
-        for n, _, place, buckets in _hashed_ngrams(ids, start, settings):
-            evidence[first + place + n - 1, n - 1] = weights[buckets]
-    return evidence
+    return np.concatenate(
+        [_evidence(block, weights) for block in _hashed_blocks(ids, settings)] or [np.zeros((0, settings.max_ngram), np.float16)]
+    )
+
+
+def logits_and_evidence(
+    ids: TokenIds, weights: dict[str, np.ndarray], table: np.ndarray, settings: LinearSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `linear_logits` and `ngram_evidence` do, each n-gram hashed once for both."""
+    logits, evidence = [np.empty(0)], [np.zeros((0, settings.max_ngram), np.float16)]
+    for block in _hashed_blocks(ids, settings):
+        logits.append(_sums(block, weights["ngrams"], settings))
+        evidence.append(_evidence(block, table))
+    return np.concatenate(logits).astype(np.float32) + weights["bias"], np.concatenate(evidence)
 
 
 def ngram_moves(ids: TokenIds, weights: np.ndarray, settings: LinearSettings) -> np.ndarray:
@@ -76,41 +84,90 @@ def ngram_moves(ids: TokenIds, weights: np.ndarray, settings: LinearSettings) ->
     Returns:
         float64, shape (num_tokens,).
     """
-    moves = np.zeros(len(ids.values))
-    for start in range(0, len(ids), ROWS_PER_BLOCK):
-        first = ids.offsets[start]
-        for n, rows, place, buckets in _hashed_ngrams(ids, start, settings):
-            _, which, times = np.unique((rows << np.uint64(settings.hash_bits)) | buckets, return_inverse=True, return_counts=True)
-            share = weights[buckets] / times[which]
+    parts = [np.zeros(0)]
+    for block in _hashed_blocks(ids, settings):
+        rows, moves = np.repeat(np.arange(len(block.lengths)), block.lengths), np.zeros(len(block.buckets[0]))
+        for n, buckets in enumerate(block.buckets, start=1):
+            ends = block.ends(n)
+            key = (rows[ends] << settings.hash_bits) | buckets[ends].astype(np.int64)
+            _, which, times = np.unique(key, return_inverse=True, return_counts=True)
+            share = weights[buckets[ends]] / times[which]
             for behind in range(n):
-                moves[first + place + behind] += share
-    return moves
+                moves[ends - behind] += share
+        parts.append(moves)
+    return np.concatenate(parts)
 
 
-def _hashed_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield for each length: the length; row, place of the first token and bucket of every n-gram in a block of rows."""
-    stop = min(start + ROWS_PER_BLOCK, len(ids))
-    values = ids.values[ids.offsets[start] : ids.offsets[stop]].astype(np.uint64)
-    rows = np.repeat(np.arange(stop - start, dtype=np.uint64), ids.lengths[start:stop])
-    for n in range(1, settings.max_ngram + 1):
-        count = max(len(values) - n + 1, 0)
-        mixed = np.full(count, np.uint64(n))
-        for place in range(n):
-            mixed = (mixed ^ values[place : place + count]) * MULTIPLIERS[place]
-            mixed ^= mixed >> np.uint64(29)
-        mixed *= MULTIPLIERS[0]
-        whole = np.flatnonzero(rows[:count] == rows[n - 1 : n - 1 + count])
-        yield n, rows[whole], whole, mixed[whole] >> np.uint64(64 - settings.hash_bits)
+@dataclass(frozen=True)
+class _HashedNgrams:
+    """The n-grams of consecutive reviews.
+
+    Args:
+        buckets: uint32, shape (max_ngram, num_tokens): of the n-gram of each length that ends at each token. Where it would begin in
+            the review before, that of the word alone: it is there already, so that it adds nothing to what a review holds.
+        lengths: int64, shape (num_rows,): tokens of each review.
+    """
+
+    buckets: np.ndarray
+    lengths: np.ndarray
+
+    def too_early(self, n: int) -> np.ndarray:
+        """Return the tokens at which no n-gram of this length ends, for want of words before them."""
+        first = np.cumsum(self.lengths) - self.lengths
+        return np.concatenate([first[self.lengths > place] + place for place in range(n - 1)] or [np.empty(0, np.int64)])
+
+    def ends(self, n: int) -> np.ndarray:
+        """Return the tokens at which one ends, ascending."""
+        there = np.ones(self.buckets.shape[1], bool)
+        there[self.too_early(n)] = False
+        return np.flatnonzero(there)
 
 
-def _distinct_ngrams(ids: TokenIds, start: int, settings: LinearSettings) -> tuple[np.ndarray, np.ndarray]:
+def _hashed_blocks(ids: TokenIds, settings: LinearSettings) -> Iterator[_HashedNgrams]:
+    """Yield reviews in blocks, so few that a row's number and a bucket fit into 32 bits together."""
+    num_rows = min(ROWS_PER_BLOCK, 1 << (32 - settings.hash_bits))
+    for start in range(0, len(ids), num_rows):
+        stop = min(start + num_rows, len(ids))
+        values = ids.values[ids.offsets[start] : ids.offsets[stop]].astype(np.uint64)
+        lengths = ids.lengths[start:stop]
+        block = _HashedNgrams(np.empty((settings.max_ngram, len(values)), np.uint32), lengths)
+        for n, buckets in enumerate(block.buckets, start=1):
+            count = max(len(values) - n + 1, 0)
+            mixed = np.full(count, np.uint64(n))
+            for place in range(n):
+                mixed ^= values[place : place + count]
+                mixed *= MULTIPLIERS[place]
+                mixed ^= mixed >> np.uint64(29)
+            mixed *= MULTIPLIERS[0]
+            mixed >>= np.uint64(64 - settings.hash_bits)
+            buckets[n - 1 :] = mixed
+            early = block.too_early(n)
+            buckets[early] = block.buckets[0, early]
+        yield block
+
+
+def _distinct_ngrams(block: _HashedNgrams, settings: LinearSettings) -> tuple[np.ndarray, np.ndarray]:
     """Return the buckets of a block's distinct n-grams, row after row and ascending within a row, and how many each row has."""
-    stop = min(start + ROWS_PER_BLOCK, len(ids))
-    bits = np.uint64(settings.hash_bits)
-    key = np.sort(np.concatenate([(row << bits) | bucket for _, row, _, bucket in _hashed_ngrams(ids, start, settings)]))
+    row = np.repeat(np.arange(len(block.lengths), dtype=np.uint32) << np.uint32(settings.hash_bits), block.lengths)
+    key = np.sort((block.buckets | row).ravel())
     key = key[np.concatenate([np.ones(min(len(key), 1), bool), key[1:] != key[:-1]])]
-    num_distinct = np.bincount((key >> bits).astype(np.int64), minlength=stop - start)
-    return (key & np.uint64((1 << settings.hash_bits) - 1)).astype(np.int32), num_distinct
+    num_distinct = np.bincount(key >> np.uint32(settings.hash_bits), minlength=len(block.lengths))
+    return (key & np.uint32((1 << settings.hash_bits) - 1)).astype(np.int32), num_distinct
+
+
+def _sums(block: _HashedNgrams, weights: np.ndarray, settings: LinearSettings) -> np.ndarray:
+    """Return what the distinct n-grams of each review add up to, float64, shape (num_rows,)."""
+    buckets, num_distinct = _distinct_ngrams(block, settings)
+    return np.bincount(np.repeat(np.arange(len(num_distinct)), num_distinct), weights[buckets], len(num_distinct))
+
+
+def _evidence(block: _HashedNgrams, weights: np.ndarray) -> np.ndarray:
+    """Return a block's evidence, float16, shape (num_tokens, max_ngram)."""
+    evidence = np.empty(block.buckets.shape[::-1], np.float16)
+    for n, buckets in enumerate(block.buckets, start=1):
+        evidence[:, n - 1] = weights[buckets]
+        evidence[block.too_early(n), n - 1] = 0
+    return evidence
 
 
 @dataclass(frozen=True)
@@ -268,9 +325,5 @@ def _fit_margin(
 
 def linear_logits(ids: TokenIds, weights: dict[str, np.ndarray], settings: LinearSettings) -> np.ndarray:
     """Return each review's log-odds of positive, float32, shape (num_rows,); a review without n-grams gets the bias."""
-    logits = np.empty(len(ids), np.float32)
-    for start in range(0, len(ids), ROWS_PER_BLOCK):
-        buckets, num_distinct = _distinct_ngrams(ids, start, settings)
-        rows = np.repeat(np.arange(len(num_distinct)), num_distinct)
-        logits[start : start + len(num_distinct)] = np.bincount(rows, weights["ngrams"][buckets], len(num_distinct))
-    return logits + weights["bias"]
+    sums = [_sums(block, weights["ngrams"], settings) for block in _hashed_blocks(ids, settings)]
+    return np.concatenate(sums or [np.empty(0)]).astype(np.float32) + weights["bias"]

@@ -90,7 +90,7 @@ def serving_module(model: SentimentModel) -> Any:
 
 
 def hashed_ngrams(ids: GraphIds, settings: LinearSettings) -> Iterator[tuple[int, Any, Any, Any]]:
-    """Yield length, row, place of the first token and bucket of every n-gram, as `linear._hashed_ngrams` does."""
+    """Yield length, row, place of the first token and bucket of every n-gram, hashed as `linear._hashed_blocks` does."""
     tf = import_tensorflow()
     values = tf.cast(ids.values, tf.uint64)
     for n in range(1, settings.max_ngram + 1):

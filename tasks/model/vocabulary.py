@@ -54,6 +54,11 @@ class TokenIds:
         """Return the reviews of the given rows, in that order."""
         return TokenIds(self.values[self.places(rows)], np.concatenate([[0], np.cumsum(self.lengths[rows])]))
 
+    def between(self, start: int, stop: int) -> "TokenIds":
+        """Return consecutive reviews, without a copy of their tokens."""
+        offsets = self.offsets[start : stop + 1]
+        return TokenIds(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Return where in `values` the tokens of the given rows stand, int64, row after row."""
         lengths = self.lengths[rows]

@@ -15,6 +15,7 @@ from tasks.model.linear import (
     fit_linear_by_teacher,
     fit_linear_out_of_fold,
     linear_logits,
+    logits_and_evidence,
     ngram_evidence,
     ngram_matrix,
     ngram_moves,
@@ -122,6 +123,23 @@ def test_a_review_scores_the_same_among_any_others(monkeypatch: pytest.MonkeyPat
     assert np.array_equal(linear_logits(_ids(rows), weights, SETTINGS), together)
     assert np.array_equal(linear_logits(_ids(rows[::-1]), weights, SETTINGS), together[::-1])
     assert [linear_logits(_ids([row]), weights, SETTINGS)[0] for row in rows] == together.tolist()
+
+
+@pytest.mark.parametrize("bits", [10, 26])
+def test_log_odds_and_evidence_in_one_pass_are_those_of_two(bits: int) -> None:
+    """Bit for bit, for short and empty reviews, for no reviews at all, and however few rows fit beside a bucket into 32 bits."""
+    settings = SETTINGS.model_copy(update={"hash_bits": bits})
+    weights = {"ngrams": np.random.default_rng(0).normal(size=1 << bits).astype(np.float32), "bias": np.ones(1, np.float32)}
+    table = weights["ngrams"][::-1].astype(np.float16)
+    for rows in ([[], *_reviews(200)[0], [9], [9, 9], []], []):
+        logits, evidence = logits_and_evidence(_ids(rows), weights, table, settings)
+        np.testing.assert_array_equal(logits, linear_logits(_ids(rows), weights, settings))
+        np.testing.assert_array_equal(evidence, ngram_evidence(_ids(rows), table, settings))
+        assert logits.dtype == np.float32 and evidence.dtype == np.float16
+        by_hand = np.array(
+            [np.float64(weights["ngrams"][ngram_matrix(_ids([row]), settings).indices].sum(dtype=np.float64)) for row in rows]
+        )
+        np.testing.assert_allclose(logits, by_hand + 1, rtol=1e-6)
 
 
 def test_a_review_without_words_gets_the_bias() -> None:

@@ -46,7 +46,7 @@ def test_what_has_no_effect_is_not_searched() -> None:
         ("model.decay", {"choices": (False, True)}),
         ("vocabulary.unknown", {"choices": ("oov", "drop")}),
         ("model.soft_labels", {"low": 0.0, "high": 1.0, "step": None}),
-        ("model.units", {"low": 48, "high": 160, "step": 16}),
+        ("model.units", {"low": 32, "high": 128, "step": 16}),
     ],
 )
 def test_ranges_as_asked_for(wanted: str, expected: dict[str, Any]) -> None:

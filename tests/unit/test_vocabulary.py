@@ -89,6 +89,8 @@ def test_rows_can_be_taken_and_joined() -> None:
     ids = TokenIds(np.array([5, 6, 7, 8, 9], np.int32), np.array([0, 2, 2, 5]))
     assert _lists(ids.take(np.array([2, 0, 2, 1]))) == [[7, 8, 9], [5, 6], [7, 8, 9], []]
     assert _lists(ids.take(np.array([], np.int64))) == []
+    assert _lists(ids.between(1, 3)) == _lists(ids.take(np.array([1, 2])))
+    assert ids.between(1, 3).offsets[0] == 0 and _lists(ids.between(2, 2)) == []
     joined = TokenIds.concatenate([ids.take(np.array([0])), ids.take(np.array([1, 2]))])
     assert _lists(joined) == _lists(ids) and ids.lengths.tolist() == [2, 0, 3]
 
