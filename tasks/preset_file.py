@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.dotted import told_problems
 from tasks.errors import CallerError
+from tasks.json_text import parse_json
 from tasks.store import atomic_file
 
 BuiltIn = Literal["default", "tutorial", "quick"]
@@ -35,7 +36,7 @@ def read_preset(path: Path) -> PresetFile:
         CallerError: It is not one; the message says what is wrong and how one looks.
     """
     try:
-        file = PresetFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        file = PresetFile.model_validate(parse_json(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         problem = told_problems(error)
     except (OSError, ValueError) as error:

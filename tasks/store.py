@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 from tasks.errors import MachineError
 from tasks.fingerprint import library_versions, module_digests, sha256_of_file, sha256_of_json
+from tasks.json_text import parse_json
 
 FORMAT = 1
 _TMP, _LOCKS, _SET_ASIDE, _RUNS = "tmp", "locks", "set_aside", "runs"
@@ -118,7 +119,7 @@ class Record:
         Raises:
             ValueError, KeyError, TypeError: The text is not a record, or not as it was written.
         """
-        raw = dict(json.loads(text))
+        raw = dict(parse_json(text))
         key, sha256 = raw.pop("key"), raw.pop("sha256")
         if sha256_of_json(raw) != sha256:
             raise ValueError("The record was changed.")
@@ -355,7 +356,8 @@ class Store:
         if not self.run_id:
             return
         line = {"step": step, "state": "cached" if cached else "completed", "seconds": seconds, "rows": rows}
-        with (self._folder(_RUNS) / f"{self.run_id}.jsonl").open("a", encoding="utf-8") as file:
+        place = self._folder(_RUNS) / f"{self.run_id}.jsonl"
+        with writing(place), place.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def journal(self) -> dict[str, dict[str, Any]]:
@@ -370,12 +372,14 @@ class Store:
     @contextmanager
     def lock(self, name: str, what: str) -> Iterator[None]:
         """Hold a kernel lock, which ends with its process; say so when another run holds it."""
-        lock = FileLock(self._folder(_LOCKS) / f"{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.warning("Another run is working on %s in %s; waiting for it.", what, self.root)
-            lock.acquire()
+        place = self._folder(_LOCKS) / f"{name}.lock"
+        lock = FileLock(place)
+        with writing(place):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                logger.warning("Another run is working on %s in %s; waiting for it.", what, self.root)
+                lock.acquire()
         try:
             yield
         finally:
@@ -396,14 +400,32 @@ class Store:
             logger.warning("Set aside %s: %s. The step runs again.", path.relative_to(self.root), why)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what the system refuses while a file is written.
+
+    Raises:
+        MachineError: The disk is full, or refuses to be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder.") from error
+
+
 def make_folder(folder: Path) -> None:
-    """Create a folder that only its owner may enter, and its parents.
+    """Create a folder that only its owner may enter, and its parents, safe from a power cut.
 
     Raises:
         MachineError: It cannot be created.
     """
+    if folder.is_dir():
+        return
     try:
+        made = [parent for parent in folder.parents if not parent.is_dir()]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for created in [folder, *made]:
+            sync_folder(created.parent)
     except OSError as error:
         raise MachineError(f"Cannot create the folder {folder}: {error.strerror}. Choose another with --artifacts.") from error
 
@@ -417,18 +439,18 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """
     make_folder(path.parent)
     place = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        file = HashingFile(place)
+    with writing(path):
         try:
-            yield cast(BinaryIO, file)
+            file = HashingFile(place)
+            try:
+                yield cast(BinaryIO, file)
+            finally:
+                file.close()
+            place.replace(path)
+            sync_folder(path.parent)
         finally:
-            file.close()
-        place.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise MachineError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder.") from error
-    finally:
-        place.unlink(missing_ok=True)
+            with suppress(OSError):  # what stopped the writing matters more
+                place.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 from prefect import task
 
 from tasks.drawing import to_png, to_svg
+from tasks.errors import MachineError
 from tasks.extremes import list_extremes
 from tasks.fingerprint import sha256_of_json
+from tasks.json_text import parse_json
 from tasks.model import bundle
 from tasks.model.drift import Drift, FeatureDrift, compare_tallies, drift_event
-from tasks.model.profile import tally_of
+from tasks.model.profile import Tally, tally_of
 from tasks.model.registry import models_folder
 from tasks.outcome import log_step, run_logger
 from tasks.periods import list_periods
@@ -81,11 +83,18 @@ def collect_summary(model_id: str, files: Sequence[Scored], failed: Mapping[str,
 
 def compare_with_training(facts: Facts, folder: Path) -> Drift | None:
     """Compare scored rows with the held-out rows that a bundle's profile describes; None if there is nothing to compare."""
-    reference = tally_of(json.loads((folder / bundle.PROFILE).read_text(encoding="utf-8")))
+    reference = _read_profile(folder)
     if reference is None or "looks" not in facts:
         return None
     seen = facts["seen"]
     return compare_tallies(reference, facts["looks"], seen["trained_on"] / max(seen["looked_up"], 1))
+
+
+def _read_profile(folder: Path) -> Tally | None:
+    try:
+        return tally_of(parse_json((folder / bundle.PROFILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MachineError(f"{bundle.PROFILE} of {folder.name} cannot be read. Train the model again, or restore its folder.") from error
 
 
 def write_summary(facts: SummaryFacts, place: Path) -> dict[str, bytes] | None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_file
+from tasks.json_text import parse_json
 from tasks.model.decision import Decision
 from tasks.model.linear import LinearSettings, linear_logits, logits_and_evidence, ngram_evidence
 from tasks.model.lstm import LstmScorer, LstmSettings
@@ -193,7 +194,7 @@ def load_bundle(folder: Path) -> SentimentModel:
 
     manifest_sha256 = check_bundle(folder)
     try:
-        golden = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
+        golden = parse_json((folder / GOLDEN).read_text(encoding="utf-8"))
         reviews, expected = golden["reviews"], golden["p_positive"]
         model = replace(load_core(folder), folder=folder, manifest_sha256=manifest_sha256)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -213,8 +214,11 @@ def check_bundle(folder: Path) -> str:
     place = folder / MANIFEST
     if not place.is_file():
         raise CallerError(f"There is no model {folder.name!r} in {folder.parent}. List those there are with `sentiment models list`.")
+    links = sorted(path.name for path in folder.iterdir() if path.is_symlink())
+    if links:
+        raise MachineError(f"The bundle {folder.name} has links to other places: {', '.join(links)}. Put the files themselves there.")
     try:
-        files = json.loads(place.read_text(encoding="utf-8"))["files"]
+        files = parse_json(place.read_text(encoding="utf-8"))["files"]
         found = {path.name for path in folder.iterdir() if path.name != MANIFEST and not path.name.startswith(".")}
         damaged = sorted(found ^ set(files)) or [name for name in files if sha256_of_file(folder / name) != files[name]["sha256"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -242,8 +246,8 @@ def load_core(folder: Path) -> SentimentModel:
     from safetensors.numpy import load_file
 
     settings = BundleSettings.model_validate_json((folder / SETTINGS).read_text(encoding="utf-8"))
-    vocabulary = Vocabulary.from_json(json.loads((folder / VOCABULARY).read_text(encoding="utf-8")))
-    training = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+    vocabulary = Vocabulary.from_json(parse_json((folder / VOCABULARY).read_text(encoding="utf-8")))
+    training = parse_json((folder / TRAINING).read_text(encoding="utf-8"))
     return assemble(
         settings,
         vocabulary,
@@ -270,8 +274,16 @@ def assemble(
 
 
 def seen_hashes(folder: Path) -> np.ndarray:
-    """Return the 64-bit text hashes of the rows that a model was trained on, uint64, shape (num_train_rows,), ascending."""
-    hashes: np.ndarray = np.load(folder / SEEN, allow_pickle=False)
+    """Return the different 64-bit text hashes of all reviews that a model learnt from, uint64, shape (num_texts,), ascending.
+
+    Raises:
+        MachineError: The file is damaged.
+    """
+    try:
+        with (folder / SEEN).open("rb") as file:
+            hashes: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{SEEN} of the bundle {folder.name} cannot be read. Train it again, or restore the folder.") from error
     return hashes
 
 

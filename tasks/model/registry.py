@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.errors import CallerError, MachineError
+from tasks.json_text import parse_json
 from tasks.model.bundle import check_bundle
 from tasks.model.gate import Ruling
 from tasks.model.metrics import PairedDifference
-from tasks.store import ArtifactRef, Store, atomic_file, make_folder, sync_folder
+from tasks.store import ArtifactRef, Store, atomic_file, make_folder, sync_folder, writing
 
 _CHAMPION, _HISTORY = "champion.json", "history.jsonl"
 
@@ -83,7 +84,7 @@ def champion(store: Store) -> Promotion | None:
     """Return the promotion that made today's champion, or None where nothing was promoted yet."""
     place = models_folder(store) / _CHAMPION
     try:
-        return Promotion.from_json(json.loads(place.read_text(encoding="utf-8")))
+        return Promotion.from_json(parse_json(place.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, AttributeError) as error:
@@ -193,7 +194,7 @@ def decisions(store: Store) -> list[Promotion]:
     entries = []
     for line in lines:
         try:
-            entries.append(Promotion.from_json(json.loads(line)))
+            entries.append(Promotion.from_json(parse_json(line)))
         except (ValueError, TypeError, AttributeError):  # torn by a power cut; champion.json is what counts
             continue
     return entries
@@ -230,10 +231,13 @@ def _user_name() -> str:
 def _append_history(store: Store, entry: dict[str, Any]) -> None:
     folder = models_folder(store)
     make_folder(folder)
-    descriptor = os.open(folder / _HISTORY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(descriptor, (json.dumps(entry, ensure_ascii=False) + "\n").encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    sync_folder(folder)
+    with writing(folder / _HISTORY):
+        descriptor = os.open(folder / _HISTORY, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            torn = os.fstat(descriptor).st_size > 0 and os.lseek(descriptor, -1, os.SEEK_END) >= 0 and os.read(descriptor, 1) != b"\n"
+            # After a line that a power cut tore, the next begins a line of its own.
+            os.write(descriptor, (torn * "\n" + json.dumps(entry, ensure_ascii=False) + "\n").encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(folder)

@@ -1,0 +1,124 @@
+"""Breaks the project on purpose, one safeguard at a time, and runs the tests that have to notice.
+
+    python tests/mutants.py [NAME …]
+
+Each mutant is a copy of the project in which a few characters are others. Exits with 1 where a mutant survives its tests. A mutant
+whose text is no longer in its file is an error: then the list below has to follow the code.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+SWEEP = "tests/faults/test_store_sweep.py"
+CORRUPTION = "tests/faults/test_corruption.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A deliberate breakage.
+
+    Args:
+        name: What is broken.
+        file: In which file.
+        old: What stands there.
+        new: What stands there in the mutant.
+        tests: The tests that have to fail, as pytest takes them.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant("digest check off", "tasks/store.py", " and sha256_of_file(path) == file.sha256", "", CORRUPTION),
+    Mutant("record digest off", "tasks/store.py", "if sha256_of_json(raw) != sha256:", "if False:", CORRUPTION),
+    Mutant("fsync off", "tasks/store.py", "            os.fsync(self._file.fileno())\n", "", f"{SWEEP} -k data-power"),
+    Mutant("folder fsync off", "tasks/store.py", "        os.fsync(descriptor)\n", "        pass\n", f"{SWEEP} -k registry-power"),
+    Mutant(
+        "new folder's fsync off",
+        "tasks/store.py",
+        "            sync_folder(created.parent)\n",
+        "            pass\n",
+        f"{SWEEP} -k data-power",
+    ),
+    Mutant(
+        "replace becomes copy",
+        "tasks/store.py",
+        "            place.replace(path)\n",
+        "            shutil.copy(place, path)\n",
+        f"{SWEEP} -k power",
+    ),
+    Mutant(
+        "record goes first",
+        "tasks/store.py",
+        "            for place, file in files:\n                self._publish(place, self.root / file.path)\n            record =",
+        "            record =",
+        SWEEP,
+    ),
+    Mutant(
+        "drafts stay",
+        "tasks/store.py",
+        "            shutil.rmtree(folder, ignore_errors=True)\n",
+        "            pass\n",
+        "tests/faults/test_disk.py -k step_writes",
+    ),
+    Mutant(
+        "lock off",
+        "tasks/store.py",
+        "                lock.acquire(timeout=0)\n",
+        "                pass\n",
+        "tests/faults/test_interruptions.py -k once",
+    ),
+    Mutant("key without code", "tasks/store.py", "module_digests(module)", "{}", "tests/unit tests/pipeline/test_reuse.py"),
+    Mutant("torn line goes on", "tasks/model/registry.py", 'torn * "\\n" + ', "", f"{SWEEP} -k registry-power"),
+    Mutant("history not fsynced", "tasks/model/registry.py", "            os.fsync(descriptor)\n", "", f"{SWEEP} -k registry-power"),
+    Mutant("bundle not checked", "tasks/model/bundle.py", "    if damaged:\n", "    if False:\n", CORRUPTION),
+    Mutant("golden scores not checked", "tasks/model/bundle.py", "    model.check_golden(reviews, expected)\n", "", "tests/pipeline"),
+    Mutant(
+        "stranger's errors",
+        "tasks/store.py",
+        '    except OSError as error:\n        raise MachineError(f"Cannot write {path}',
+        '    except ZeroDivisionError as error:\n        raise MachineError(f"Cannot write {path}',
+        f"{SWEEP} -k error",
+    ),
+)
+
+
+def survives(mutant: Mutant) -> bool:
+    """Return whether all its tests pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(".*", "artifacts", "__pycache__", "*.egg-info"))
+        (copy / "artifacts").mkdir()
+        path = copy / mutant.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(mutant.old) < 1:
+            sys.exit(f"{mutant.name}: {mutant.file} has no {mutant.old!r}. Let the list in tests/mutants.py follow the code.")
+        path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
+        return subprocess.run(command, cwd=copy, capture_output=True, check=False).returncode == 0
+
+
+def main(names: list[str]) -> int:
+    """Try all mutants, or those that are named; say which survive."""
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    alive = 0
+    for mutant in chosen:
+        started = time.monotonic()
+        alive += (survived := survives(mutant))
+        print(f"{'SURVIVES' if survived else 'caught  '}  {mutant.name:<28} {time.monotonic() - started:5.0f} s", flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} mutants caught")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
