@@ -41,7 +41,7 @@ def ablation(
     unlabelled_sources: list[str] | None = None,
     golden_test: str | None = None,
     only: list[str] | None = None,
-    changes: dict[str, Any] | None = None,
+    changes: list[tuple[str, Any]] | None = None,
     seeds: int = 3,
     artifacts: str = "artifacts",
 ) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def ablation(
         unlabelled_sources: Reviews without labels to learn from as well, as for training.
         golden_test: A labelled file kept apart, as for training: what repeats it is not learnt from.
         only: The ingredients to leave out; all if neither this nor `changes` is given.
-        changes: Settings to try instead, one by one, by dotted name.
+        changes: Settings to try instead, a line for each: dotted name and value.
         seeds: Models for each line, with seeds from the preset's on.
         artifacts: The folder for intermediates and measurements.
 
@@ -62,7 +62,7 @@ def ablation(
         The run's summary, as `sentiment ablate --json` prints it.
     """
     settings = settings_to_judge(preset, overrides or {})
-    variants = plan_variants(settings, only or [], list((changes or {}).items()), with_unlabelled=bool(unlabelled_sources))
+    variants = plan_variants(settings, only or [], changes or [], with_unlabelled=bool(unlabelled_sources))
     store = Store(Path(artifacts).resolve())
 
     golden = read_golden(golden_test, settings.ingest, store) if golden_test else None
@@ -83,7 +83,7 @@ def ablation(
     words += [
         *override_words("--set", overrides or {}),
         *(f"--only={name}" for name in only or []),
-        *override_words("--try", changes or {}),
+        *(word for change in changes or [] for word in override_words("--try", dict([change]))),
         *(["--unlabelled", *unlabelled_sources] if unlabelled_sources else []),
         *(["--golden-test", golden_test] if golden_test else []),
     ]

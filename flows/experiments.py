@@ -13,6 +13,7 @@ def tune(options: Namespace) -> Outcome:
     from flows.settings import override_words, settings_to_judge
     from flows.tuning import tuning
     from tasks.model.search_space import search_space
+    from tasks.tune import KEPT_IN_PRESETS
 
     overrides = overrides_of(options)
     settings = settings_to_judge(options.preset, overrides)  # a wrong setting is refused before Prefect starts
@@ -42,8 +43,11 @@ def tune(options: Namespace) -> Outcome:
     for name, value in best["settings"].items():
         say(f"{'':<9} {name} = {value}")
     say(f"preset    {summary['preset']}")
-    reading = {name: value for name, value in overrides.items() if name.startswith("ingest.")}
-    command = shlex.join(["sentiment", "train", *options.sources, "--preset", summary["preset"], *override_words("--set", reading)])
+    others = {name: value for name, value in overrides.items() if name.partition(".")[0] not in KEPT_IN_PRESETS}
+    words = ["sentiment", "train", *options.sources, "--preset", summary["preset"], *override_words("--set", others)]
+    words += [*(["--unlabelled", *options.unlabelled] if options.unlabelled else [])]
+    words += [*(["--golden-test", options.golden_test] if options.golden_test else [])]
+    command = shlex.join(words)
     say(f"Measure it on rows that the search never saw: {command}")
     return summary, 0
 
@@ -54,9 +58,9 @@ def ablate(options: Namespace) -> Outcome:
     from flows.settings import parse_override, settings_to_judge
     from tasks.ablate import plan_variants
 
-    overrides, changes = overrides_of(options), dict(parse_override(text) for text in options.changes)
+    overrides, changes = overrides_of(options), [parse_override(text) for text in options.changes]
     settings = settings_to_judge(options.preset, overrides)
-    plan_variants(settings, options.only, list(changes.items()), with_unlabelled=bool(options.unlabelled))
+    plan_variants(settings, options.only, changes, with_unlabelled=bool(options.unlabelled))
     summary = run_flow(
         lambda: ablation(
             **flow_arguments(options, overrides),

@@ -13,10 +13,9 @@ from prefect.states import Completed
 from flows.settings import TrainingSettings, compose_settings, override_words
 from tasks.balance import check_balance
 from tasks.clean import clean
-from tasks.errors import CallerError
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest, read_golden
-from tasks.measure import measure
+from tasks.measure import check_folds, measure
 from tasks.measured import measured_by, summarize_folds
 from tasks.model.bundle import is_sample
 from tasks.model.folds import Fold
@@ -74,6 +73,7 @@ def training(
     rows = split(tokenized, settings.split, store, golden)
     more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store, golden) if unlabelled_sources else None
     check_balance(ref_of(rows), settings.balance, store)
+    check_folds(ref_of(rows), folds, store)
     model = train(rows, more, settings.train, store)
     evaluated = evaluate(model, rows, settings.evaluate, store, golden)
     decided = promote(evaluated, model, rows, settings.promote, force_promote, store)
@@ -96,13 +96,7 @@ def final_state(summary: dict[str, Any]) -> Any:
 def cross_validate(
     rows: ArtifactRef, more: ArtifactRef | None, settings: TrainingSettings, folds: int | None, store: Store
 ) -> list[ArtifactRef]:
-    """Measure the settings on each fold in turn, a task a fold; no folds, no measurements.
-
-    Raises:
-        CallerError: Less than two folds are asked for.
-    """
-    if folds is not None and folds < 2:
-        raise CallerError(f"There cannot be {folds} folds: one is held out, the others train. Expected 2 or more.")
+    """Measure the settings on each fold in turn, a task a fold; no folds, no measurements."""
     numbers = range(1, (folds or 0) + 1)
     return [
         ref_of(measure(rows, more, settings.train, store, f"fold {number} of {folds}", Fold(number, len(numbers)))) for number in numbers

@@ -19,7 +19,7 @@ from tasks.outcome import log_step, ref_of, rename_flow_run, show_table
 from tasks.preset_file import write_preset
 from tasks.split import split
 from tasks.store import Store
-from tasks.study import Trial, open_study
+from tasks.study import Study, Trial, open_study
 from tasks.tokenize import tokenize
 from tasks.tune import (
     Budget,
@@ -88,15 +88,20 @@ def tuning(
     name = study_name(rows, more, settings.train, space)
     folder = store.root / "tune" / name
     place = Path(output).resolve() if output else folder / "best.json"
+
+    def write_best(study: Study) -> None:
+        with study.alone() as tried:
+            best = best_trial(tried)
+            if best:
+                write_preset(place, preset_of(best, tried, name, settings, built_in, rows, store))
+
     with open_study(folder, space, settings.seed) as study:
         study.start_with(starting_values(settings.train, space))
         log_step("tune", f"{name}: {sum(count_by_state(study.trials()).values()):,} trials so far, {len(space)} settings are searched")
         while not (reason := budget.is_spent(study.trials())) and (trial := study.begin()):
             _as_child_run(trial, partial(try_settings, trial, study, rows, more, settings.train, budget, store))
-            with study.alone() as tried:
-                best = best_trial(tried)
-                if best:
-                    write_preset(place, preset_of(best, tried, name, settings, built_in, rows, store))
+            write_best(study)
+        write_best(study)  # where nothing was left to try, too
         tried = study.trials()
     show_table("tuning-trials", name, trial_table(tried))
     return summarize(name, reason or "nothing is left to try", tried, place)

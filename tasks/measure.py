@@ -1,4 +1,7 @@
-"""measure: trains a model that nobody keeps, and writes what it reaches on rows it did not learn from. Test rows are never read.
+"""measure: trains a model that nobody keeps, and writes what it reaches on rows whose labels it was not fitted to.
+
+Without folds these are the validation rows, which also end its training and weigh its parts: two choices that flatter all trials alike.
+Test rows are never read.
 
 `tune`, `ablate` and `train --folds` stand on it. What was measured once is in the store and is not trained again.
 """
@@ -12,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from prefect import task
 
-from tasks.errors import DataError
+from tasks.errors import CallerError, DataError
 from tasks.measured import Measured, PartScores, measured_by
 from tasks.model.bootstrap import RowTable
 from tasks.model.fitting import ChosenRows, TrainSettings, fit_model, fitting_recipe, most_unlabelled, read_rows, rows_of_side
@@ -83,14 +86,15 @@ def _measure(
     more = most_unlabelled(store.path(unlabelled), settings.self_training) if unlabelled else None
     import_tensorflow()  # else the first model would pay for it
     started = time.process_time()
-    fitted = fit_model(training, validation, settings, on_epoch, run_logger().info, unlabelled_rows=more)
-    cpu_seconds = time.process_time() - started
-
-    held_out = read_rows(measured, fitted.model.vocabulary)
-    logits = fitted.model.logits(held_out.ids)
+    try:
+        fitted = fit_model(training, validation, settings, on_epoch, run_logger().info, unlabelled_rows=more)
+        cpu_seconds = time.process_time() - started
+        held_out = read_rows(measured, fitted.model.vocabulary)
+        logits = fitted.model.logits(held_out.ids)
+    finally:
+        forget_networks()
     whole = _scores(held_out.sentiment, fitted.model.join(logits))
     parts = {name: _scores(held_out.sentiment, sigmoid(part)) for name, part in logits.items()}
-    forget_networks()
     return Measured(
         rows=len(held_out.sentiment),
         trained_rows=len(fitted.training.sentiment),
@@ -101,6 +105,19 @@ def _measure(
         best_epoch=fitted.lstm.best_epoch,
         cpu_seconds=round(cpu_seconds, 2),
     )
+
+
+def check_folds(rows: ArtifactRef, folds: int | None, store: Store) -> None:
+    """Refuse a number of folds that the rows do not allow, before anything is trained.
+
+    Raises:
+        CallerError: There are less than two.
+        DataError: A side of a fold would lack a class.
+    """
+    if folds is not None and folds < 2:
+        raise CallerError(f"There cannot be {folds} folds: one is held out, the others train. Expected 2 or more.")
+    for number in range(1, (folds or 0) + 1):
+        _rows_of_fold(store.path(rows), Fold(number, folds or 0))
 
 
 def _rows_of_fold(path: Path, fold: Fold) -> tuple[ChosenRows, ChosenRows, ChosenRows]:

@@ -197,16 +197,17 @@ class Study:
             "WAITING": "waiting",
         }
         bounds = {searched.name: searched for searched in self._space}
+        is_start = bool(stored.user_attrs.get("start"))  # its values are somebody's own, to the last digit
         return Trial(
             number=stored.number,
             state=ended or states[stored.state.name],
-            changes={name: _rounded(value, bounds[name]) for name, value in stored.params.items() if name in bounds},
+            changes={name: value if is_start else _rounded(value, bounds[name]) for name, value in stored.params.items() if name in bounds},
             log_loss=stored.value if stored.state.name == "COMPLETE" else None,
             losses=tuple(loss for _, loss in sorted(stored.intermediate_values.items())),
             planned=stored.user_attrs.get("planned", 0),
             facts={name.removeprefix("fact "): value for name, value in stored.user_attrs.items() if name.startswith("fact ")},
             why=why,
-            is_start=bool(stored.user_attrs.get("start")),
+            is_start=is_start,
         )
 
     @contextmanager

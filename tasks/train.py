@@ -88,7 +88,7 @@ def train_model(
         "stack": asdict(fitted.model.stack),
         "decision": asdict(fitted.model.decision),
     }
-    write_core(draft, fitted, profile_of(validation, fitted), training_facts)
+    write_core(draft, fitted, profile_of(validation, fitted), training_facts, more.text_hashes() if more else np.empty(0, np.uint64))
     draft.rows = len(fitted.training.sentiment)
 
 
@@ -116,13 +116,13 @@ def profile_of(rows: ChosenRows, fitted: FittedModel) -> dict[str, Any]:
     return profile_reviews(validation.num_tokens, validation.sentiment, y_score, tally)
 
 
-def write_core(draft: Draft, fitted: FittedModel, profile: dict[str, Any], training_facts: dict[str, Any]) -> None:
-    """Write every file of the bundle that training decides."""
+def write_core(draft: Draft, fitted: FittedModel, profile: dict[str, Any], training_facts: dict[str, Any], unlabelled: np.ndarray) -> None:
+    """Write every file of the bundle that training decides; `unlabelled` are the text hashes of what was learnt from without labels."""
     from safetensors.numpy import save
 
     model = fitted.model
     seen = io.BytesIO()
-    np.save(seen, np.unique(np.concatenate([fitted.training.text_hash, fitted.validation.text_hash])), allow_pickle=False)
+    np.save(seen, np.unique(np.concatenate([fitted.training.text_hash, fitted.validation.text_hash, unlabelled])), allow_pickle=False)
     golden = model.score_reviews(pa.array(bundle.GOLDEN_REVIEWS)).p_positive
     folder = f"models/{model.model_id}"
     draft.write_bytes(f"{folder}/{bundle.WEIGHTS}", save({name: np.ascontiguousarray(value) for name, value in fitted.weights.items()}))

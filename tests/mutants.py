@@ -82,7 +82,13 @@ MUTANTS = (
     Mutant("torn line goes on", "tasks/model/registry.py", 'torn * "\\n" + ', "", f"{SWEEP} -k registry-power"),
     Mutant("history not fsynced", "tasks/model/registry.py", "            os.fsync(descriptor)\n", "", f"{SWEEP} -k registry-power"),
     Mutant("bundle not checked", "tasks/model/bundle.py", "    if damaged:\n", "    if False:\n", CORRUPTION),
-    Mutant("golden scores not checked", "tasks/model/bundle.py", "    model.check_golden(reviews, expected)\n", "", "tests/pipeline"),
+    Mutant(
+        "golden scores not checked",
+        "tasks/model/bundle.py",
+        "    model.check_golden(reviews, expected)\n",
+        "",
+        "tests/pipeline/test_promotion.py -k golden",
+    ),
     Mutant(
         "stranger's errors",
         "tasks/store.py",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from tasks.model import bundle
 from tasks.model.decision import Decision, DecisionSettings, fit_decision
@@ -49,6 +49,12 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     linear: LinearSettings | None = Field(LinearSettings(), description="the n-gram part beside the LSTM; null for the LSTM alone")
     self_training: SelfTrainingSettings = SelfTrainingSettings()
     decision: DecisionSettings = DecisionSettings()
+
+    @model_validator(mode="after")
+    def _unknown_words_have_a_vector(self) -> "TrainSettings":
+        if self.model.network == "default" and self.vocabulary.unknown == "drop":
+            raise ValueError("the default network puts the unknown word in place of rare ones: it needs vocabulary.unknown=oov")
+        return self
 
 
 def fitting_recipe(step: str, module: str, rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: dict[str, Any]) -> Recipe:
@@ -103,6 +109,10 @@ class ChosenRows:
         """Return how many of the chosen rows came from each source."""
         chosen = read_columns(self.path, [SOURCE])[SOURCE].filter(pa.array(self.chosen))
         return {entry["values"]: entry["counts"] for entry in chosen.value_counts().to_pylist()}
+
+    def text_hashes(self) -> np.ndarray:
+        """Return the hashes of their texts, uint64, shape (num_chosen,)."""
+        return read_columns(self.path, [TEXT_HASH])[TEXT_HASH].to_numpy()[self.chosen]
 
     def tokens(self) -> Iterator[pa.ListArray]:
         """Yield their tokens."""

@@ -5,6 +5,8 @@ Source: Wang & Manning (2012), "Baselines and bigrams"; Mesnil et al. (2014) for
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -213,7 +215,7 @@ def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSetting
         seed: Of the folds and of the solver's row order.
 
     Returns:
-        The n-gram part; and what it would say of the training reviews, had it not seen them.
+        The n-gram part; and what it would say of the training reviews, had it not seen them. Copies of a review are in one fold.
 
     Raises:
         DataError: There are fewer rows of a class than folds.
@@ -222,21 +224,34 @@ def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSetting
     """
     from sklearn.model_selection import StratifiedKFold
 
-    num_negative, num_positive = np.bincount(y, minlength=2)
+    first, text = _distinct_texts(ids)
+    num_negative, num_positive = np.bincount(y[first], minlength=2)
     if min(num_negative, num_positive) < settings.folds:
         raise DataError(
-            f"The training rows hold {num_positive:,} positive and {num_negative:,} negative reviews. "
+            f"The training rows hold {num_positive:,} different positive and {num_negative:,} different negative reviews. "
             f"Expected at least {settings.folds} of each. Give more reviews of the rarer kind."
         )
     X = ngram_matrix(ids, settings)
     margins, evidence = np.zeros(len(y)), np.zeros((len(ids.values), settings.max_ngram), np.float16)
-    for fitting, held_out in StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(margins, y):
+    for _, texts in StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(first, y[first]):
+        is_held_out = np.isin(text, texts)
+        fitting, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
         weights, bias = _fit_margin(X[fitting], y[fitting], settings, seed)
         margins[held_out] = X[held_out] @ weights + bias
         evidence[ids.places(held_out)] = ngram_evidence(ids.take(held_out), weights, settings)
     slope, offset = _fit_scale(margins, y)
     out_of_fold = OutOfFold((slope * margins + offset).astype(np.float32), (slope * evidence).astype(np.float16))
     return _scaled(*_fit_margin(X, y, settings, seed), slope, offset), out_of_fold
+
+
+def _distinct_texts(ids: TokenIds) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row of each different text, int64, shape (num_texts,), ascending; and for each row the number of its text."""
+    numbers: dict[bytes, int] = {}
+    ends = pairwise(ids.offsets.tolist())
+    text = np.array(
+        [numbers.setdefault(blake2b(ids.values[start:stop].tobytes()).digest(), len(numbers)) for start, stop in ends], np.int64
+    )
+    return np.unique(text, return_index=True)[1], text
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def import_tensorflow() -> ModuleType:
     """Import TensorFlow with oneDNN off: it changes the bits, and small LSTM products are faster without."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # whatever the environment says: a model's name does not tell it
         os.environ.setdefault(_THREADS, str(num_threads()))
         with _quiet_start():
             import tensorflow as tf

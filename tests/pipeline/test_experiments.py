@@ -57,7 +57,8 @@ def test_search_writes_a_preset_that_trains(
 ) -> None:
     """`tune` tries settings without reading a test row and writes the best; `train --preset FILE` and `why` take them as they are."""
     found = sentiment(*experiment("tune", trained, artifacts, *SEARCH, "--trials", "2"))
-    again = sentiment(*experiment("tune", trained, artifacts, *SEARCH, "--trials", "2"))
+    elsewhere = artifacts / "mine.json"
+    again = sentiment(*experiment("tune", trained, artifacts, *SEARCH, "--trials", "2", "--output", str(elsewhere)))
 
     assert (found.exit_code, again.exit_code) == (0, 0), found.stderr
     assert sides_read == {"train", "validation"}
@@ -69,6 +70,10 @@ def test_search_writes_a_preset_that_trains(
     assert found.summary["start"]["trial"] == 0
     assert found.summary["best"]["log_loss"] <= found.summary["start"]["log_loss"]
     preset = json.loads(Path(found.summary["preset"]).read_text(encoding="utf-8"))
+    assert json.loads(elsewhere.read_text(encoding="utf-8"))["settings"] == preset["settings"]
+    (advice,) = (line for line in found.stderr.splitlines() if "Measure it" in line)
+    assert "--set evaluate.bootstrap_samples=100" in advice
+    assert "model." not in advice
     best = found.summary["best"]["settings"]
     assert {name: preset["settings"][name] for name in best} == best
     assert preset["provenance"]["data_sha256"] == trained_digest(trained)
@@ -182,6 +187,7 @@ def test_ablation_measures_once_and_keeps_off_the_test(
     words = experiment("ablate", trained, artifacts, "--seeds", "1")
 
     found = sentiment(*words, "--only", "pair-vectors")
+    tried = sentiment(*words, "--try", "model.units=3", "--try", "model.units=5")
     with monkeypatch.context() as patch:
         patch.setattr("tasks.model.fitting.fit_lstm", refuse_to_train)
         again = sentiment(*words, "--only", "pair vectors")
@@ -191,7 +197,8 @@ def test_ablation_measures_once_and_keeps_off_the_test(
     assert found.exit_code == again.exit_code == 0, found.stderr
     assert "trained again" in str(other.value)
     assert sides_read == {"train", "validation"}
-    assert count_measurements(artifacts) == 2
+    assert [line["variant"]["name"] for line in tried.summary["lines"]] == ["nothing", "with model.units=3", "with model.units=5"]
+    assert count_measurements(artifacts) == 4
     assert [line["variant"]["name"] for line in found.summary["lines"]] == ["nothing", "pair vectors"]
     assert again.summary["lines"] == found.summary["lines"]
     whole, without = found.summary["lines"]
@@ -251,8 +258,12 @@ def test_cross_validation_is_told_and_kept(trained: tiny.Trained, artifacts: Pat
 
 
 def test_too_few_rows_for_the_folds(trained: tiny.Trained, artifacts: Path, sentiment: Sentiment) -> None:
-    """Folds that would lack a class end with exit code 3 and say so, after the model itself was made and kept."""
-    found = sentiment("train", *tiny.command_line(trained.reviews)[1:], "--folds", "200", "--artifacts", str(artifacts))
+    """Folds that would lack a class end with exit code 3 and say so, before anything is trained."""
+    words = [*tiny.command_line(trained.reviews)[1:], "--set=seed=9", "--folds", "200", "--artifacts", str(artifacts)]
+    models = sorted((artifacts / "models").iterdir())
+
+    found = sentiment("train", *words)
 
     assert found.exit_code == 3
     assert "Too few labelled reviews for 200 folds" in found.stderr
+    assert sorted((artifacts / "models").iterdir()) == models

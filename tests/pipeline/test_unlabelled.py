@@ -1,11 +1,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
 
 from tasks.errors import DataError
+from tasks.model.bundle import seen_hashes
+from tasks.reviews.text import text_hashes
 from tasks.store import ArtifactRef, Store
 from tasks.unlabelled import UnlabelledSettings, unlabelled_artifact
 
@@ -76,5 +80,6 @@ def test_training_learns_from_unlabelled_reviews(trained: tiny.Trained, artifact
     training = json.loads((Path(summary["bundle"]) / "training.json").read_text(encoding="utf-8"))
     assert [entry["epoch"] for entry in training["history"]] == [1, 2]
     assert training["trained_on"]["unlabelled"] == {"feedback.csv": 60}
+    assert np.isin(text_hashes(pa.array([review for (review,) in FEEDBACK])), seen_hashes(Path(summary["bundle"]))).all()
     again = tiny.train(artifacts, trained.reviews, unlabelled=path)
     assert not tiny.steps_that_ran(again)

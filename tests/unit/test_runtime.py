@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -56,3 +57,13 @@ def test_machine_is_described() -> None:
     assert machine.python == ".".join(map(str, sys.version_info[:3]))
     assert machine.processor and machine.vector_units and all(name.split()[1][0].isdigit() for name in machine.blas)
     assert machine == describe_machine()
+
+
+def test_arithmetic_is_the_same_whatever_the_environment_says() -> None:
+    """Another choice of kernels makes other bits, which no model's name tells: it is not left to the environment."""
+    program = (
+        "from tasks.model.runtime import import_tensorflow; import_tensorflow(); import os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    )
+    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert ran.stdout.strip() == "0"

@@ -44,7 +44,6 @@ def test_what_has_no_effect_is_not_searched() -> None:
         ("model.clip_norm=0.5..2", {"low": 0.5, "high": 2.0, "step": None}),
         ("model.batch_size=[16, 48]", {"choices": (16, 48)}),
         ("model.decay", {"choices": (False, True)}),
-        ("vocabulary.unknown", {"choices": ("oov", "drop")}),
         ("model.soft_labels", {"low": 0.0, "high": 1.0, "step": None}),
         ("model.units", {"low": 32, "high": 128, "step": 16}),
     ],
