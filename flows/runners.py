@@ -37,6 +37,7 @@ def start_runner(runner: RunnerName, scheduler: str | None) -> Iterator[TaskRunn
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
         raise CallerError("The runner dask needs the extra `dask`: pip install 'sentiment-pipeline[dask]'.") from error
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # a worker that takes its time to end is no news
     local = {"host": "127.0.0.1", "dashboard_address": None, "threads_per_worker": 1, "silence_logs": logging.ERROR}
     cluster = (
         DaskTaskRunner(address=scheduler, client_kwargs={"timeout": _CONNECT_SECONDS})

@@ -52,10 +52,10 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
 
 
 def test_train_then_score(prefect_address: dict[str, str], tmp_path: Path) -> None:
-    """`sentiment train` in one process and `sentiment score` in another: the scores of the test rows are the evaluation's own to 1e-5."""
-    reviews = tiny.write_reviews(tmp_path / "reviews.csv", tiny.tiny_rows())
+    """`sentiment train` in one process and `sentiment score` in another: the scores of 1,000 test rows are the evaluation's own to 1e-6."""
+    reviews = tiny.write_reviews(tmp_path / "reviews.csv", tiny.tiny_rows(2200))
 
-    trained = run(*tiny.command_line("reviews.csv"), "--json", cwd=tmp_path, **prefect_address)
+    trained = run(*tiny.command_line("reviews.csv"), "--set=split.test_share=0.5", "--json", cwd=tmp_path, **prefect_address)
     assert trained.returncode == 0, trained.stderr
     summary = json.loads(trained.stdout.splitlines()[-1])
     scored = run("score", reviews, "--format", "csv", "--output", "out", "--json", cwd=tmp_path, **prefect_address)
@@ -72,8 +72,8 @@ def test_train_then_score(prefect_address: dict[str, str], tmp_path: Path) -> No
         found = {row["id"]: row for row in csv.DictReader(file)}
     (predictions,) = (tmp_path / "artifacts" / "evaluate").rglob("predictions.parquet")
     expected = {row["review_id"]: row["y_score"] for row in pq.read_table(predictions).to_pylist()}
-    assert len(expected) == summary["test"]["rows"] > 50
-    assert {name: float(found[name]["p_positive"]) for name in expected} == pytest.approx(expected, abs=1e-5)
+    assert len(expected) == summary["test"]["rows"] > 1000
+    assert {name: float(found[name]["p_positive"]) for name in expected} == pytest.approx(expected, rel=0, abs=1e-6)
 
 
 BAD_LABELS = [*(tiny.write_row(number) for number in range(90)), *([f"b{n}", "So so.", "meh", "Leeds"] for n in range(10))]
