@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: train test soak check lock clean
+.PHONY: train serve test soak check lock clean
 
 train: $(INSTALLED)
 	$(BIN)/sentiment train
+
+serve: $(INSTALLED)
+	$(BIN)/sentiment serve
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

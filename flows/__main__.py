@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   sentiment train imdb --unlabelled imdb           the official archive, its reviews without labels too
   sentiment train --reproduce MODEL_ID             train a model again, and say whether every bit is the same
   sentiment score feedback.csv --format csv        every row back, with p_positive and predicted
+  sentiment serve                                  a Prefect server with a schedule, deployments and a worker
   sentiment why train reviews.csv                  which steps would run again, and why
 
 exit codes: 0 done (a refused promotion is 0 too), 2 the command is wrong, 3 the data is wrong, 4 disk, lock, network or Prefect,
@@ -120,6 +121,18 @@ def build_parser() -> argparse.ArgumentParser:
     _add_training_arguments(why)
     _add_common_arguments(why)
 
+    serve = commands.add_parser(
+        "serve",
+        help="run a Prefect server with the deployments of prefect.yaml, and a worker, until Ctrl-C",
+        description="Run a Prefect server on this machine, with the deployments of prefect.yaml, automations and a worker, until Ctrl-C. "
+        "Run again, it changes nothing that is as it should be. Everything lies in ARTIFACTS/prefect; where PREFECT_API_URL is set, "
+        "that server is used and none started.",
+    )
+    serve.add_argument("--port", type=partial(_from, least=1), default=4200, metavar="N", help="the server's port (default: 4200)")
+    serve.add_argument("--inbox", metavar="DIR", help="where feedback is put to be scored (default: ARTIFACTS/inbox)")
+    serve.add_argument("--alerts", metavar="URL", help="a webhook to tell of crashes, refusals and drift")
+    _add_common_arguments(serve)
+
     verify = commands.add_parser("verify", help="hash every artifact again and name what is damaged")
     _add_common_arguments(verify)
 
@@ -222,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     _quieten_libraries()
-    from flows import commands, experiments
+    from flows import commands, experiments, serving
     from tasks.errors import PipelineError
 
     run: dict[str, Any] = {
@@ -232,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tune": experiments.tune,
         "ablate": experiments.ablate,
         "why": commands.why,
+        "serve": serving.serve,
         "verify": commands.verify,
         "gc": commands.gc,
     }

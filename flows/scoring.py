@@ -12,6 +12,7 @@ from prefect.futures import as_completed
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner
 
+from flows.form import Words
 from flows.runners import RunnerName, result_of, start_runner
 from tasks.errors import CallerError, DataError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_json
@@ -61,7 +62,7 @@ Start = Callable[[], AbstractContextManager[TaskRunner[Any]]]
 
 def _run_name() -> str:
     parameters = flow_run.get_parameters()
-    what = [Path(name).name for name in (parameters["inputs"] or [])[:3]] or [f"what is new in {parameters['inbox']}"]
+    what = [Path(name).name for name in (parameters["inputs"] or [])[:3]] or [f"what is new in {Path(parameters['inbox'] or '').name}"]
     return f"score {', '.join(what)} with {parameters['model']}"
 
 
@@ -79,7 +80,7 @@ def scoring(
     inbox: str | None = None,
     runner: RunnerName = "threads",
     scheduler: str | None = None,
-    explain: int = 0,
+    explain: Words = 0,
 ) -> dict[str, Any]:
     """Score review files: every row comes back with a probability, a label and the model's name.
 

@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.form import Folds, Overrides
 from flows.settings import TrainingSettings, compose_settings, override_words
 from tasks.balance import check_balance
 from tasks.clean import clean
@@ -39,19 +40,19 @@ def _run_name() -> str:
 def training(
     sources: list[str] = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
     preset: str = "default",
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = None,
     unlabelled_sources: list[str] | None = None,
     artifacts: str = "artifacts",
     force_promote: str | None = None,
     golden_test: str | None = None,
-    folds: int | None = None,
+    folds: Folds = None,
 ) -> dict[str, Any]:
     """Train a model, evaluate it, promote it if it has earned that, and report.
 
     Args:
         sources: What to train on: sample, imdb, or paths of labelled review files, folders and globs.
         preset: The settings to start from: default, tutorial (the article's model), quick, or the path of a preset file.
-        overrides: Single settings by dotted name, such as {"model.epochs": 8}.
+        overrides: Single settings by dotted name, such as {"model.epochs": 8}; what is left empty stays as the preset has it.
         unlabelled_sources: Files, folders and globs of reviews without labels, to learn from as well; feedback that was scored will do.
         artifacts: The folder for intermediates, models and reports.
         force_promote: A reason to make the new model champion whatever the comparison says.

@@ -10,6 +10,7 @@ from prefect import State, flow
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.form import Minutes, Overrides, Trials
 from flows.settings import built_in_settings, root_of, settings_to_judge
 from tasks.balance import check_balance
 from tasks.clean import clean
@@ -45,12 +46,12 @@ def _run_name() -> str:
 def tuning(
     sources: list[str] = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
     preset: str = "default",
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = None,
     unlabelled_sources: list[str] | None = None,
     golden_test: str | None = None,
     search: list[str] | None = None,
-    minutes: float = 30.0,
-    trials: int | None = None,
+    minutes: Minutes = 30.0,
+    trials: Trials = None,
     output: str | None = None,
     artifacts: str = "artifacts",
 ) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from tasks.store import ArtifactRef, StepResult
 
+PROMOTED, REFUSED, DRIFT_DETECTED = "reviews.model.promoted", "reviews.model.refused", "reviews.drift.detected"
+
 
 def prefect_state(result: StepResult, found: str = "") -> Any:
     """Return the state a task ends in: `Completed`, or `Cached` when the store had the artifact; its data is the reference.
@@ -57,6 +59,16 @@ def show_markdown(key: str, description: str, text: str) -> None:
         create_markdown_artifact(text, key=key, description=description)
     except Exception as error:  # the history may be lost, never the result
         run_logger().warning("The page %s is not in the Prefect UI: %s.", key, type(error).__name__)
+
+
+def tell_prefect(event: str, model_id: str, payload: dict[str, Any]) -> None:
+    """Emit an event about a model, for automations to wait for; never of any text. A lost server costs only this."""
+    from prefect.events import emit_event
+
+    try:
+        emit_event(event, resource={"prefect.resource.id": f"reviews.model.{model_id}"}, payload={"model_id": model_id, **payload})
+    except Exception as error:  # the history may be lost, never the result
+        run_logger().warning("Prefect was not told of %s: %s.", event, type(error).__name__)
 
 
 def log_step(step: str, message: str) -> None:

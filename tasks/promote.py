@@ -28,7 +28,7 @@ from tasks.model.registry import (
     verdict_of,
     was_undone,
 )
-from tasks.outcome import log_step, prefect_state
+from tasks.outcome import PROMOTED, REFUSED, log_step, prefect_state, tell_prefect
 from tasks.reviews.text import text_hashes
 from tasks.schemas import GOLDEN, GOLDEN_PREDICTIONS, REVIEW, SOURCE, SPLIT, TEXT_HASH
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
@@ -123,8 +123,10 @@ def promote_artifact(
         _log_verdict(verdict, every_rule=not result.cached)
         if moves:
             promote_model(store, model_id, verdict.reason, verdict)
+            tell_prefect(PROMOTED, model_id, {"reason": verdict.reason, "replaced": verdict.champion_id, "artifacts": str(store.root)})
         elif verdict.status == "refused" and not result.cached:
             note_refusal(store, verdict)
+            tell_prefect(REFUSED, model_id, {"reason": verdict.reason, "champion": verdict.champion_id, "artifacts": str(store.root)})
     return result
 
 

@@ -17,7 +17,7 @@ from tasks.model import bundle
 from tasks.model.drift import Drift, FeatureDrift, compare_tallies, drift_event
 from tasks.model.profile import Tally, tally_of
 from tasks.model.registry import models_folder
-from tasks.outcome import log_step, run_logger
+from tasks.outcome import DRIFT_DETECTED, log_step, run_logger, tell_prefect
 from tasks.periods import list_periods
 from tasks.rendering import template_digest
 from tasks.store import Store, atomic_file, make_folder
@@ -26,7 +26,6 @@ from tasks.summary_page import FileFacts, SummaryFacts, render_markdown, render_
 from tasks.tallies import Facts, merge_facts
 
 SUMMARY = "summary.html"
-DRIFT_DETECTED = "reviews.drift.detected"
 
 
 class Scored(Protocol):
@@ -142,14 +141,9 @@ def _table_row(feature: FeatureDrift) -> dict[str, Any]:
 
 def tell_of_drift(drift: Drift, model_id: str) -> None:
     """Log which features have drifted, and emit the event that automations wait for; nothing of any text."""
-    from prefect.events import emit_event
-
     for feature in drift.drifted:
         run_logger().warning("Drift in %s: %s; in training %s.", feature.label, feature.here, feature.reference)
-    try:
-        emit_event(DRIFT_DETECTED, resource={"prefect.resource.id": f"reviews.model.{model_id}"}, payload=drift_event(drift, model_id))
-    except Exception as error:
-        run_logger().warning("The drift could not be told to Prefect: %s.", type(error).__name__)
+    tell_prefect(DRIFT_DETECTED, model_id, drift_event(drift, model_id))
 
 
 @task(task_run_name="summarize")

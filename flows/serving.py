@@ -1,0 +1,290 @@
+"""`sentiment serve`: a Prefect server, the deployments of prefect.yaml, automations and a worker. Run again, it changes nothing."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from flows.options import Outcome, printer_of
+from flows.processes import Companion, is_port_free
+from tasks.errors import CallerError, MachineError
+from tasks.store import atomic_file, make_folder
+
+HOST = "127.0.0.1"
+POOL = "reviews"
+WORKER = "sentiment serve"
+PROJECT = Path(__file__).parents[1]
+_DEPLOYMENTS = PROJECT / "prefect.yaml"
+_START_SECONDS = 180.0
+_CANCEL_SECONDS = 30.0
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are: the artifacts folder, the folder that is watched for feedback, and the server's address."""
+
+    root: Path
+    inbox: Path
+    url: str
+    is_own: bool
+
+    @property
+    def home(self) -> Path:
+        """Prefect's own folder: the database, its settings, the logs."""
+        return self.root / "prefect"
+
+    def environment(self, version: str) -> dict[str, str]:
+        """Return what the server, the worker and the deployments are told; a user's own Prefect is left alone."""
+        told = {
+            "PREFECT_API_URL": f"{self.url}/api",
+            "PIPELINE_HOME": str(PROJECT),
+            "PIPELINE_ARTIFACTS": str(self.root),
+            "PIPELINE_INBOX": str(self.inbox),
+            "PIPELINE_VERSION": version,
+        }
+        if self.is_own:
+            told |= {
+                "PREFECT_HOME": str(self.home),
+                "PREFECT_SERVER_API_HOST": HOST,
+                "PREFECT_SERVER_API_PORT": self.url.rpartition(":")[2],
+                "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+                "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            }
+        return told
+
+
+def serve(options: Namespace) -> Outcome:
+    """Serve until Ctrl-C or SIGTERM."""
+    say = printer_of(options)
+    root = Path(options.artifacts).resolve()
+    inbox = Path(options.inbox).resolve() if options.inbox else root / "inbox"
+    named = os.environ.get("PREFECT_API_URL", "").rstrip("/").removesuffix("/api")
+    place = Place(root, inbox, named or f"http://{HOST}:{options.port}", is_own=not named)
+    if not _DEPLOYMENTS.is_file():
+        raise CallerError(f"There is no {_DEPLOYMENTS}, which names what to serve. Run this from a checkout of the project.")
+    summary = {"command": "serve", "url": place.url}
+    try:
+        make_folder(place.home)
+        make_folder(inbox)
+        with _only_one(place.home, place.url), _ended_by_signals():
+            _serve(place, options.alerts, say)
+    except _AlreadyServedError as found:
+        say(f"Served already at {found}, by another process. Nothing was changed.")
+        return {**summary, "url": str(found), "status": "served already"}, 0
+    except KeyboardInterrupt:
+        say("Stopped. The same command serves again, with all that was.")
+    return {**summary, "status": "stopped"}, 0
+
+
+def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None:
+    version = _version_of(place)
+    os.environ.update(place.environment(version))  # before Prefect is imported, which reads them once
+    from flows.automations import HEARTBEAT_SECONDS
+
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
+    prefect = [sys.executable, "-m", "prefect"]
+    server = Companion("server", [*prefect, "server", "start", "--host", HOST], place.home / "server.log")
+    worker = Companion("worker", [*prefect, "worker", "start", "--pool", POOL, "--name", WORKER], place.home / "worker.log")
+    try:
+        _start_server(server, place)
+        say(f"server    {place.url}" + (f"  (history and logs in {place.home})" if place.is_own else "  (yours: PREFECT_API_URL names it)"))
+        for line in set_up(version, alerts):
+            say(line)
+        worker.start()
+        _wait_for(worker, lambda: _worker_is_online(place))
+        say(f"worker    waits for runs; feedback put into {place.inbox} is scored by `score`, and again with every new champion")
+        say(f"          other commands show here too after: export PREFECT_API_URL={place.url}/api")
+        say("          Ctrl-C stops it all")
+        while True:
+            for companion in (server, worker):
+                _keep_alive(companion, say)
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        if worker.ended is None and (stopped := cancel_runs(place)):
+            say(f"Stopping {', '.join(stopped)}: finished steps are kept, the same run goes on from there.")
+        worker.stop()  # a worker that has had runs does not always end when it is asked to
+        server.stop()
+
+
+def _start_server(server: Companion, place: Place) -> None:
+    if not place.is_own:
+        if not _answers(place.url):
+            raise MachineError(f"No Prefect server answers at {place.url}. Start it, or unset PREFECT_API_URL to have one started here.")
+        return
+    port = int(place.url.rpartition(":")[2])
+    if not is_port_free(HOST, port):
+        raise MachineError(f"Port {port} is in use by another program. Name another with --port, or set PREFECT_API_URL to use it.")
+    server.start()
+    _wait_for(server, lambda: _answers(place.url))
+
+
+def _wait_for(companion: Companion, is_ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not is_ready():
+        if companion.ended is not None or time.monotonic() > deadline:
+            raise MachineError(f"Prefect's {companion.name} did not start. The end of {companion.log}:\n{companion.last_words()}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _worker_is_online(place: Place) -> bool:
+    """Return whether the server knows of the worker. Runs that are asked for in the moment it starts can lock an SQLite database."""
+    import httpx
+
+    try:
+        found = httpx.post(f"{place.url}/api/work_pools/{POOL}/workers/filter", json={}, timeout=10)
+    except httpx.HTTPError:
+        return False
+    return found.is_success and any(worker["name"] == WORKER and worker["status"] == "ONLINE" for worker in found.json())
+
+
+def _keep_alive(companion: Companion, say: Callable[[str], None]) -> None:
+    """Start a companion again that has ended.
+
+    Raises:
+        MachineError: It ends every time.
+    """
+    if companion.ended is None:
+        return
+    say(f"The {companion.name} ended (exit code {companion.ended}) and is started again; its log is {companion.log}.")
+    if companion.is_hopeless:
+        raise MachineError(f"The {companion.name} ends every time. The end of {companion.log}:\n{companion.last_words()}")
+    companion.start()
+
+
+def set_up(version: str, alerts: str | None) -> Iterator[str]:
+    """Bring the server to what prefect.yaml and `flows.automations` say; yields what was done, or that it was so already."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+
+    from flows import automations
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(POOL)
+            yield f"pool      {POOL}: is there"
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+            yield f"pool      {POOL}: made"
+        deployed = {found.name for found in client.read_deployments() if found.version == version}
+        changed = not deployed >= _names_of_deployments()
+        if changed:
+            _deploy()
+        yield f"deployed  {', '.join(sorted(_names_of_deployments()))}" + ("" if changed else ": as they were")
+        if alerts:
+            automations.make_alerts_block(alerts)
+        block = automations.find_alerts_block(client)
+        wanted = [automations.mark_dead_runs(), *(automations.alerts(block) if block else [])]
+        changes = [automations.put_automation(client, automation) for automation in wanted]
+        yield "rules     dead runs become Crashed; a promoted model starts `score`" + ("" if any(changes) else ": as they were")
+        if block:
+            yield f"alerts    on crash, refusal and drift, through the notification block {automations.ALERTS_BLOCK}"
+        else:
+            yield f"alerts    none: say --alerts URL (a webhook), or make a notification block named {automations.ALERTS_BLOCK} in the UI"
+
+
+def cancel_runs(place: Place) -> list[str]:
+    """Cancel the runs under way that this machine's worker started, as they would go on without it; return their names."""
+    import httpx
+
+    def ask(path: str, body: dict[str, Any]) -> Any:
+        return httpx.post(f"{place.url}/api/{path}", json=body, timeout=10).raise_for_status().json()
+
+    def under_way(of: dict[str, Any]) -> list[dict[str, Any]]:
+        found = ask("flow_runs/filter", {"flow_runs": of | {"tags": {"all_": ["sentiment"]}}, "work_pools": {"name": {"any_": [POOL]}}})
+        return [run for run in found if place.is_own or (run["infrastructure_pid"] or "").startswith(f"{socket.gethostname()}:")]
+
+    try:
+        runs = under_way({"state": {"type": {"any_": ["PENDING", "RUNNING"]}}})
+        for run in runs:
+            ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True})
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        while runs and time.monotonic() < deadline and under_way({"state": {"type": {"any_": ["CANCELLING"]}}}):
+            time.sleep(_LOOK_SECONDS)
+        return [str(run["name"]) for run in runs]
+    except httpx.HTTPError:
+        return []
+
+
+def _deploy() -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MachineError(f"Prefect could not deploy {_DEPLOYMENTS}:\n{(done.stderr or done.stdout)[-2000:]}")
+
+
+def _names_of_deployments() -> set[str]:
+    import yaml
+
+    return {entry["name"] for entry in yaml.safe_load(_DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]}
+
+
+def _version_of(place: Place) -> str:
+    """Return a digest of all that deployments are made of, so that they are made again only when something has changed."""
+    digest = hashlib.sha256("\0".join((str(PROJECT), str(place.root), str(place.inbox))).encode())
+    for file in (_DEPLOYMENTS, *sorted((PROJECT / "flows").glob("*.py")), *sorted((PROJECT / "tasks").rglob("*.py"))):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"{url}/api/health", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+class _AlreadyServedError(Exception):
+    """Another process serves this folder, at the address that is the message."""
+
+
+@contextmanager
+def _only_one(home: Path, url: str) -> Iterator[None]:
+    """Hold the folder's lock, which ends with this process.
+
+    Raises:
+        _AlreadyServedError: Another process holds it.
+    """
+    note = home / "serving.json"
+    lock = FileLock(home / "serving.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise _AlreadyServedError(json.loads(note.read_text(encoding="utf-8"))["url"] if note.is_file() else home) from None
+    with atomic_file(note) as file:
+        file.write(json.dumps({"url": url, "pid": os.getpid()}).encode())
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, which service managers send, end this like Ctrl-C; and SIGINT also where a shell started this in the background."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,84 @@
+"""What tests ask of a Prefect server that `sentiment serve` keeps: its REST interface, and waiting for what it does."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import tiny
+
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `sentiment serve`: its process, its folder, its address and what it printed so far."""
+
+    process: subprocess.Popen[str]
+    root: Path
+    url: str
+    log: Path
+
+    def ask(self, path: str, **body: Any) -> Any:
+        """Post to the server's interface and return its answer."""
+        return self.post(path, body).raise_for_status().json()
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        """Post, and again where the server says that it is busy, as Prefect's own client does."""
+        return wait(lambda: (answer := httpx.post(f"{self.url}/api/{path}", json=body, timeout=30)).status_code != 503 and answer, 30, path)
+
+    def trigger(self, deployment: str, **parameters: Any) -> httpx.Response:
+        """Ask for a run of a deployment, as the form in the UI does."""
+        found = httpx.get(f"{self.url}/api/deployments/name/{deployment}", timeout=30).json()["id"]
+        return self.post(f"deployments/{found}/create_flow_run", {"parameters": parameters})
+
+    def runs(self, deployment: str, **having: Any) -> list[dict[str, Any]]:
+        """Return the runs of a deployment that were not made by its schedule."""
+        wanted = {"deployments": {"name": {"any_": [deployment]}}, **having}
+        return [run for run in self.ask("flow_runs/filter", **wanted) if not run["auto_scheduled"]]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Return one run."""
+        return dict(httpx.get(f"{self.url}/api/flow_runs/{run_id}", timeout=30).json())
+
+
+@contextmanager
+def serve(root: Path, *words: str, port: int | None = None) -> Iterator[Served]:
+    """Serve a folder until the block ends, by Ctrl-C."""
+    port = port or free_port()
+    log = root.parent / f"serve-{port}.log"
+    command = [sys.executable, "-m", "flows", "serve", "--artifacts", str(root), "--port", str(port), *words]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_HOME")}
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, cwd=tiny.PROJECT, env=environment, stdout=file, stderr=file, text=True)
+    served = Served(process, root, f"http://127.0.0.1:{port}", log)
+    try:
+        wait(lambda: process.poll() is not None or "worker    waits" in log.read_text(encoding="utf-8"), 200, "serving")
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        yield served
+    finally:
+        process.send_signal(subprocess.signal.SIGINT)
+        process.wait(90)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Look again and again until something is so, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds"
+        time.sleep(0.2)
+    return found
