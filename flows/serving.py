@@ -28,6 +28,9 @@ WORKER = "sentiment serve"
 PROJECT = Path(__file__).parents[1]
 _DEPLOYMENTS = PROJECT / "prefect.yaml"
 _START_SECONDS = 180.0
+# Prefect's server has 15 connections to SQLite, and each run that is started needs two at a time: with 15 at once all wait for each other.
+_RUNS_AT_ONCE = 8
+_QUERY_SECONDS = 5
 _CANCEL_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
 
@@ -95,9 +98,12 @@ def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None
     from flows.automations import HEARTBEAT_SECONDS
 
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
+    os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", str(_QUERY_SECONDS))
     prefect = [sys.executable, "-m", "prefect"]
     server = Companion("server", [*prefect, "server", "start", "--host", HOST], place.home / "server.log")
-    worker = Companion("worker", [*prefect, "worker", "start", "--pool", POOL, "--name", WORKER], place.home / "worker.log")
+    worker = Companion(
+        "worker", [*prefect, "worker", "start", "--pool", POOL, "--name", WORKER, "--limit", str(_RUNS_AT_ONCE)], place.home / "worker.log"
+    )
     try:
         _start_server(server, place)
         say(f"server    {place.url}" + (f"  (history and logs in {place.home})" if place.is_own else "  (yours: PREFECT_API_URL names it)"))
