@@ -191,7 +191,7 @@ def test_alerts_reach_a_webhook(served: Served) -> None:
     assert "not ours: Crashed" not in told
 
 
-@pytest.mark.skipif("SENTIMENT_SOAK" not in os.environ, reason="takes minutes: SENTIMENT_SOAK=1 runs it")
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_killed_worker_and_run(served: Served, tmp_path: Path) -> None:
     """A run whose process and worker are killed with -9 is Crashed within 10 minutes; its slot is free, and the next run of it trains."""
