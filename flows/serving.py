@@ -28,8 +28,8 @@ WORKER = "sentiment serve"
 PROJECT = Path(__file__).parents[1]
 _DEPLOYMENTS = PROJECT / "prefect.yaml"
 _START_SECONDS = 180.0
-# Prefect's server has 15 connections to SQLite, and each run that is started needs two at a time: with 15 at once all wait for each other.
-_RUNS_AT_ONCE = 8
+# Runs that are started at once ask Prefect's server for as many transactions at once, and on SQLite a dozen of these wait for each other.
+_RUNS_AT_ONCE = 4
 _QUERY_SECONDS = 5
 _CANCEL_SECONDS = 30.0
 _LOOK_SECONDS = 0.5

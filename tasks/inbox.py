@@ -103,7 +103,7 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Pat
         raise CallerError(f"There is no folder {inbox!r} to watch. Create it, or name another with --inbox.")
     sources: list[FileSource] = []
     unsettled = 0
-    left = [place for place in leave if place != folder.resolve()]
+    left = [place for place in leave if not folder.resolve().is_relative_to(place)]  # an inbox that lies in one is meant
     for path in visible_files(folder):
         if any(path.absolute().resolve().is_relative_to(place) for place in left):
             continue

@@ -32,11 +32,11 @@ class Served:
 
     def post(self, path: str, body: Any) -> httpx.Response:
         """Post, and again where the server says that it is busy, as Prefect's own client does."""
-        return wait(lambda: (answer := httpx.post(f"{self.url}/api/{path}", json=body, timeout=30)).status_code != 503 and answer, 30, path)
+        return wait(lambda: (answer := httpx.post(f"{self.url}/api/{path}", json=body, timeout=90)).status_code != 503 and answer, 30, path)
 
     def trigger(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Ask for a run of a deployment, as the form in the UI does."""
-        found = httpx.get(f"{self.url}/api/deployments/name/{deployment}", timeout=30).json()["id"]
+        found = httpx.get(f"{self.url}/api/deployments/name/{deployment}", timeout=90).json()["id"]
         return self.post(f"deployments/{found}/create_flow_run", {"parameters": parameters})
 
     def runs(self, deployment: str, **having: Any) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ class Served:
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return one run."""
-        return dict(httpx.get(f"{self.url}/api/flow_runs/{run_id}", timeout=30).json())
+        return dict(httpx.get(f"{self.url}/api/flow_runs/{run_id}", timeout=90).json())
 
 
 @contextmanager
