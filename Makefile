@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: train serve test soak check lock clean
+.PHONY: train serve test soak mutants check lock clean
 
 train: $(INSTALLED)
 	$(BIN)/sentiment train
@@ -17,6 +17,10 @@ test: $(INSTALLED)
 # What `make test` leaves out: tests that need many processes or minutes.
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
+
+# Breaks one safeguard after the other in a copy, and runs the tests that have to notice.
+mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
