@@ -59,6 +59,7 @@ def score(options: Namespace) -> Outcome:
 
     from flows.scoring import UnscoredFilesError, purpose_of, scoring
     from tasks.inbox import has_news
+    from tasks.model.runtime import import_tensorflow
     from tasks.reviews.readers import ReaderSettings
     from tasks.score import ScoreSettings
 
@@ -90,7 +91,7 @@ def score(options: Namespace) -> Outcome:
             return error.summary
 
     while True:
-        summary = run_flow(call)
+        summary = run_flow(call, import_tensorflow if options.runner == "threads" else lambda: None)
         _print_scoring(summary, printer_of(options))
         if options.every is None:
             return summary, 3 if summary["failed"] else 0

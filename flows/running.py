@@ -13,8 +13,13 @@ _OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
 _RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
 
 
-def run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Call a flow, show its steps on the terminal, and name the remedy when Prefect is in the way."""
+def run_flow(call: Callable[[], dict[str, Any]], meanwhile: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Call a flow, show its steps on the terminal, and name the remedy when Prefect is in the way.
+
+    Args:
+        call: Calls the flow and returns its summary.
+        meanwhile: What to do while Prefect's temporary server starts, if one has to.
+    """
     from httpx import HTTPError
     from prefect.exceptions import PrefectException
 
@@ -22,7 +27,7 @@ def run_flow(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
     _show_steps()
     started = time.perf_counter()
-    start_out_of_reach()
+    start_out_of_reach(meanwhile)
     try:
         summary = call()
     except PipelineError:

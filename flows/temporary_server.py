@@ -4,13 +4,19 @@ import contextvars
 import os
 import signal
 import threading
+from collections.abc import Callable
+
+_SECONDS_TO_FIND_ANOTHER = 0.2
 
 
-def start_out_of_reach() -> None:
+def start_out_of_reach(meanwhile: Callable[[], object] = lambda: None) -> None:
     """Start the temporary server, where the settings name no other, so that Ctrl-C in a terminal does not end it together with the run.
 
     A run that loses its server asks for it again and again, for minutes, before it gives up; with it, a stopped run ends in seconds and
     its history says that it was stopped. The server ends with this process.
+
+    Args:
+        meanwhile: What to do while it starts, such as to import TensorFlow; left undone where there is nothing to wait for.
     """
     if os.name != "posix":
         return
@@ -26,4 +32,7 @@ def start_out_of_reach() -> None:
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(start,), daemon=True)
     thread.start()
+    thread.join(_SECONDS_TO_FIND_ANOTHER)
+    if thread.is_alive():
+        meanwhile()
     thread.join()

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -24,6 +25,25 @@ def test_server_does_not_hear_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert answers == ["True"]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_what_is_done_while_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is used that a server takes to start, and nothing is done where another answers at once."""
+    done: list[str] = []
+    going_on = threading.Event()
+
+    def start(*_: object, **__: object) -> None:
+        going_on.wait(30)
+
+    def meanwhile() -> None:
+        done.append("meanwhile")
+        going_on.set()
+
+    monkeypatch.setattr("prefect.client.orchestration.get_client", start)
+    start_out_of_reach(meanwhile)
+    start_out_of_reach(meanwhile)
+
+    assert done == ["meanwhile"]
 
 
 def test_failing_server_is_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
