@@ -133,6 +133,12 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--alerts", metavar="URL", help="a webhook to tell of crashes, refusals and drift")
     _add_common_arguments(serve)
 
+    doctor = commands.add_parser("doctor", help="examine this machine and the artifacts folder; each finding with its remedy")
+    doctor.add_argument(
+        "--port", type=partial(_from, least=1), default=4200, metavar="N", help="the port that serve is to take (default: 4200)"
+    )
+    _add_common_arguments(doctor)
+
     verify = commands.add_parser("verify", help="hash every artifact again and name what is damaged")
     _add_common_arguments(verify)
 
@@ -235,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     _quieten_libraries()
-    from flows import commands, experiments, serving
+    from flows import commands, doctor, experiments, serving
     from tasks.errors import PipelineError
 
     run: dict[str, Any] = {
@@ -246,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "ablate": experiments.ablate,
         "why": commands.why,
         "serve": serving.serve,
+        "doctor": doctor.doctor,
         "verify": commands.verify,
         "gc": commands.gc,
     }
