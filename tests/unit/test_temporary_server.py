@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from flows.temporary_server import start_out_of_reach
+from flows.temporary_server import keep_alive, start_out_of_reach
 
 ASK = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
 
@@ -55,3 +55,32 @@ def test_failing_server_is_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("prefect.client.orchestration.get_client", fail)
 
     start_out_of_reach()
+
+
+class _Server:
+    """Prefect's server object, as far as it is asked: the first process is killed, the second is ended on purpose."""
+
+    def __init__(self) -> None:
+        self.server_process: subprocess.Popen[bytes] | None = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        self.running = True
+        self.starts = 0
+
+    def start(self) -> None:
+        """Start, and stop at once."""
+        assert not self.running, "Prefect starts nothing while it believes that its server runs"
+        self.starts += 1
+        self.server_process = None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills")
+def test_killed_server_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was killed is started again, and one that was stopped is not."""
+    monkeypatch.setattr("flows.temporary_server._SECONDS_BETWEEN_LOOKS", 0.01)
+    server = _Server()
+    assert server.server_process is not None
+    server.server_process.kill()
+    server.server_process.wait()
+
+    keep_alive(server)
+
+    assert server.starts == 1
