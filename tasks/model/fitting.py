@@ -17,6 +17,7 @@ from tasks.model.embeddings import fit_embeddings
 from tasks.model.linear import (
     FittedLinear,
     LinearSettings,
+    OutOfFold,
     TaughtReviews,
     fit_linear_by_teacher,
     fit_linear_out_of_fold,
@@ -214,16 +215,14 @@ def fit_model(
 
     linear = table = evidence = None
     labels = training.sentiment.astype(np.float64)
+
     if settings.linear is not None:
         linear, out_of_fold = fit_linear_out_of_fold(training.ids, training.sentiment, settings.linear, settings.seed)
-        if lstm_settings.network == "default":
-            labels = soften(training.sentiment, out_of_fold.logits, lstm_settings.soft_labels)
-        if lstm_settings.evidence_size:
-            table = linear.weights["ngrams"].astype(np.float16)
-            evidence = Evidence(out_of_fold.evidence, ngram_evidence(validation.ids, table, settings.linear))
+        labels = soften_labels(training.sentiment, out_of_fold, lstm_settings)
+        table, evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
         tell("n-gram part fitted")
 
-    def join(linear: FittedLinear | None, lstm: FittedLstm, taught: TaughtReviews | None = None) -> FittedModel:
+    def join(linear: FittedLinear | None, table: np.ndarray | None, lstm: FittedLstm, taught: TaughtReviews | None) -> FittedModel:
         weights = named_weights(linear, table, lstm)
         model = bundle.assemble(bundle_settings, vocabulary, weights, StackWeights(), Decision(0.5, 0.5))
         logits = model.logits(validation.ids)
@@ -236,7 +235,7 @@ def fit_model(
     vectors = word_vectors(training.ids, unlabelled, settings)
     held_out = validation.ids, validation.sentiment
     lstm = fit_lstm(training.ids, labels, *held_out, lstm_settings, settings.seed, on_epoch, vectors=vectors, evidence=evidence)
-    fitted = join(linear, lstm)
+    fitted = join(linear, table, lstm, None)
     if unlabelled is None:
         return fitted
 
@@ -244,9 +243,9 @@ def fit_model(
     tell(f"{len(unlabelled):,} unlabelled reviews labelled by what was learnt so far; learning from them too")
     taught = taught_reviews(unlabelled, teacher, settings.self_training)
     if settings.linear is not None:
-        linear = fit_linear_by_teacher(training.ids, training.sentiment, taught, settings.linear, settings.seed, *held_out)
-    if evidence is not None:
-        evidence = replace(evidence, training=np.concatenate([evidence.training, fitted.model.evidence_of(unlabelled)]))
+        linear, out_of_fold = fit_linear_by_teacher(training.ids, training.sentiment, taught, settings.linear, settings.seed, *held_out)
+        labels = soften_labels(training.sentiment, out_of_fold, lstm_settings)
+        table, evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
     again = fit_lstm(
         TokenIds.concatenate([training.ids, unlabelled]),
         np.concatenate([labels, 1 / (1 + np.exp(-teacher))]),
@@ -257,7 +256,24 @@ def fit_model(
         vectors=vectors,
         evidence=evidence,
     )
-    return join(linear, again.after(lstm), taught)
+    return join(linear, table, again.after(lstm), taught)
+
+
+def soften_labels(y: np.ndarray, out_of_fold: OutOfFold, lstm: LstmSettings) -> np.ndarray:
+    """Return what the LSTM learns of labelled reviews, float64: the labels, softened by what n-grams say that have not seen the row."""
+    if lstm.network == "tutorial":
+        return y.astype(np.float64)
+    return soften(y, out_of_fold.logits[: len(y)], lstm.soft_labels)
+
+
+def bring_evidence(
+    linear: FittedLinear, out_of_fold: OutOfFold, validation: TokenIds, lstm: LstmSettings, settings: LinearSettings
+) -> tuple[np.ndarray | None, Evidence | None]:
+    """Return the n-gram weights that tell the LSTM their word from now on, float16, and what they tell of each review; or nothing."""
+    if not lstm.evidence_size:
+        return None, None
+    table = linear.weights["ngrams"].astype(np.float16)
+    return table, Evidence(out_of_fold.evidence, ngram_evidence(validation, table, settings))
 
 
 def word_vectors(training: TokenIds, unlabelled: TokenIds | None, settings: TrainSettings) -> np.ndarray | None:

@@ -204,6 +204,11 @@ class OutOfFold:
     logits: np.ndarray
     evidence: np.ndarray
 
+    @classmethod
+    def of(cls, margins: np.ndarray, evidence: np.ndarray, slope: float, offset: float) -> "OutOfFold":
+        """Turn margins, and what n-grams add to them, into log-odds."""
+        return cls((slope * margins + offset).astype(np.float32), (slope * evidence).astype(np.float16))
+
 
 def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSettings, seed: int) -> tuple[FittedLinear, OutOfFold]:
     """Fit the n-gram part and turn its margins into log-odds, by a slope and an offset fitted out of fold.
@@ -222,9 +227,7 @@ def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSetting
 
     Source: Platt (1999), "Probabilistic outputs for support vector machines".
     """
-    from sklearn.model_selection import StratifiedKFold
-
-    first, text = _distinct_texts(ids)
+    first, _ = _distinct_texts(ids)
     num_negative, num_positive = np.bincount(y[first], minlength=2)
     if min(num_negative, num_positive) < settings.folds:
         raise DataError(
@@ -232,16 +235,9 @@ def fit_linear_out_of_fold(ids: TokenIds, y: np.ndarray, settings: LinearSetting
             f"Expected at least {settings.folds} of each. Give more reviews of the rarer kind."
         )
     X = ngram_matrix(ids, settings)
-    margins, evidence = np.zeros(len(y)), np.zeros((len(ids.values), settings.max_ngram), np.float16)
-    for _, texts in StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(first, y[first]):
-        is_held_out = np.isin(text, texts)
-        fitting, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-        weights, bias = _fit_margin(X[fitting], y[fitting], settings, seed)
-        margins[held_out] = X[held_out] @ weights + bias
-        evidence[ids.places(held_out)] = ngram_evidence(ids.take(held_out), weights, settings)
+    margins, evidence = _fit_folds(ids, X, y, settings, seed)
     slope, offset = _fit_scale(margins, y)
-    out_of_fold = OutOfFold((slope * margins + offset).astype(np.float32), (slope * evidence).astype(np.float16))
-    return _scaled(*_fit_margin(X, y, settings, seed), slope, offset), out_of_fold
+    return _scaled(*_fit_margin(X, y, settings, seed), slope, offset), OutOfFold.of(margins, evidence, slope, offset)
 
 
 def _distinct_texts(ids: TokenIds) -> tuple[np.ndarray, np.ndarray]:
@@ -261,12 +257,17 @@ class TaughtReviews:
     Args:
         ids: Their tokens.
         logits: float, shape (num_rows,): log-odds of positive; their sign is taken for the class.
-        weight: What each counts, a labelled review counting 1.
+        weight: float, shape (num_rows,): what each counts, a labelled review counting 1; 0 where the teacher is not certain enough.
     """
 
     ids: TokenIds
     logits: np.ndarray
-    weight: float
+    weight: np.ndarray
+
+    def beside(self, labelled: TokenIds, y: np.ndarray) -> tuple[TokenIds, np.ndarray, np.ndarray]:
+        """Return labelled reviews, then these: ids, classes and what each counts."""
+        classes = np.concatenate([y, (self.logits > 0).astype(np.int8)])
+        return TokenIds.concatenate([labelled, self.ids]), classes, np.concatenate([np.ones(len(y)), self.weight])
 
 
 def fit_linear_by_teacher(
@@ -277,7 +278,7 @@ def fit_linear_by_teacher(
     seed: int,
     held_out: TokenIds,
     y_held_out: np.ndarray,
-) -> FittedLinear:
+) -> tuple[FittedLinear, OutOfFold]:
     """Fit the n-gram part on labelled reviews and, at less weight, on unlabelled ones by a teacher's word.
 
     Args:
@@ -289,27 +290,43 @@ def fit_linear_by_teacher(
         held_out: Reviews that nothing was learnt from: they settle slope and offset.
         y_held_out: int8, shape (num_held_out,).
 
+    Returns:
+        The n-gram part; and what it would say of the labelled reviews, then of all the others, had it not learnt from them.
+
     Source: Yarowsky (1995), "Unsupervised word sense disambiguation rivaling supervised methods", for self-training.
     """
-    weights, bias = _fit_taught_margin(labelled, y, taught, settings, seed)
-    return _scaled(weights, bias, *_fit_scale(ngram_matrix(held_out, settings) @ weights + bias, y_held_out))
+    ids, classes, counted = taught.beside(labelled, y)
+    X = ngram_matrix(ids, settings)
+    margins, evidence = _fit_folds(ids, X, classes, settings, seed, counted)
+    weights, bias = _fit_margin(X, classes, settings, seed, counted)
+    slope, offset = _fit_scale(ngram_matrix(held_out, settings) @ weights + bias, y_held_out)
+    return _scaled(weights, bias, slope, offset), OutOfFold.of(margins, evidence, slope, offset)
 
 
 def refit_linear(
     fitted: FittedLinear, labelled: TokenIds, y: np.ndarray, taught: TaughtReviews | None, settings: LinearSettings, seed: int
 ) -> FittedLinear:
     """Fit the n-gram part once more, on more labelled reviews, and keep its slope and offset."""
-    return _scaled(*_fit_taught_margin(labelled, y, taught, settings, seed), fitted.slope, fitted.offset)
+    ids, classes, counted = taught.beside(labelled, y) if taught else (labelled, y, None)
+    return _scaled(*_fit_margin(ngram_matrix(ids, settings), classes, settings, seed, counted), fitted.slope, fitted.offset)
 
 
-def _fit_taught_margin(
-    labelled: TokenIds, y: np.ndarray, taught: TaughtReviews | None, settings: LinearSettings, seed: int
-) -> tuple[np.ndarray, float]:
-    if taught is None:
-        return _fit_margin(ngram_matrix(labelled, settings), y, settings, seed)
-    X = ngram_matrix(TokenIds.concatenate([labelled, taught.ids]), settings)
-    sample_weight = np.concatenate([np.ones(len(y)), np.full(len(taught.logits), taught.weight)])
-    return _fit_margin(X, np.concatenate([y, (taught.logits > 0).astype(np.int8)]), settings, seed, sample_weight)
+def _fit_folds(
+    ids: TokenIds, X: Any, y: np.ndarray, settings: LinearSettings, seed: int, sample_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each review's margin and what its n-grams add to it, by classifiers that have seen neither it nor another of its text."""
+    from sklearn.model_selection import StratifiedKFold
+
+    first, text = _distinct_texts(ids)
+    margins, evidence = np.zeros(len(y)), np.zeros((len(ids.values), settings.max_ngram), np.float16)
+    for _, texts in StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(first, y[first]):
+        is_held_out = np.isin(text, texts)
+        fitting, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+        counted = None if sample_weight is None else sample_weight[fitting]
+        weights, bias = _fit_margin(X[fitting], y[fitting], settings, seed, counted)
+        margins[held_out] = X[held_out] @ weights + bias
+        evidence[ids.places(held_out)] = ngram_evidence(ids.take(held_out), weights, settings)
+    return margins, evidence
 
 
 def _fit_scale(margins: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -329,6 +346,9 @@ def _fit_margin(
 ) -> tuple[np.ndarray, float]:
     from sklearn.svm import LinearSVC
 
+    if sample_weight is not None and not sample_weight.all():
+        known = np.flatnonzero(sample_weight)
+        X, y, sample_weight = X[known], y[known], sample_weight[known]
     counted = np.ones(len(y), np.float32) if sample_weight is None else sample_weight.astype(np.float32)
     positive, negative = (settings.smoothing + X.T @ (counted * (y == label)) for label in (1, 0))
     ratio = np.log(positive / positive.sum()) - np.log(negative / negative.sum())

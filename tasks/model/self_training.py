@@ -26,7 +26,7 @@ class SelfTrainingSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 def taught_reviews(unlabelled: TokenIds, teacher: np.ndarray, settings: SelfTrainingSettings) -> TaughtReviews:
-    """Return the reviews of whose class the teacher is most certain.
+    """Return all reviews, those counted of whose class the teacher is most certain.
 
     Args:
         unlabelled: Reviews without labels.
@@ -34,5 +34,5 @@ def taught_reviews(unlabelled: TokenIds, teacher: np.ndarray, settings: SelfTrai
         settings: How many, and what each counts.
     """
     certainty = np.abs(teacher)
-    chosen = np.flatnonzero(certainty >= np.quantile(certainty, 1 - settings.certain_share))
-    return TaughtReviews(unlabelled.take(chosen), teacher[chosen], settings.weight)
+    certain = certainty >= np.quantile(certainty, 1 - settings.certain_share)
+    return TaughtReviews(unlabelled, teacher, np.where(certain, settings.weight, 0.0))

@@ -224,13 +224,31 @@ def test_unlabelled_reviews_teach_words_that_no_labelled_one_holds() -> None:
     unlabelled, teacher = [[20, 5]] * 40 + [[21, 5]] * 40, np.repeat([2.0, -2.0], 40)
 
     def logits_of_new_words(weight: float) -> np.ndarray:
-        fitted = fit_linear_by_teacher(_ids(rows), y, TaughtReviews(_ids(unlabelled), teacher, weight), SETTINGS, 0, _ids(rows), y)
+        taught = TaughtReviews(_ids(unlabelled), teacher, np.full(80, weight))
+        fitted, _ = fit_linear_by_teacher(_ids(rows), y, taught, SETTINGS, 0, _ids(rows), y)
         return linear_logits(_ids([[20], [21], []]), fitted.weights, SETTINGS)
 
     for_positive, for_negative, bias = logits_of_new_words(0.5)
     assert for_positive - bias > 0.1 > -0.1 > for_negative - bias
-    for_positive, for_negative, bias = logits_of_new_words(1e-9)
-    assert abs(for_positive - bias) < 0.1 and abs(for_negative - bias) < 0.1
+    for nothing in (1e-9, 0.0):
+        for_positive, for_negative, bias = logits_of_new_words(nothing)
+        assert abs(for_positive - bias) < 0.1 and abs(for_negative - bias) < 0.1
+
+
+def test_evidence_by_a_teacher_comes_from_other_reviews() -> None:
+    """Of labelled and unlabelled reviews, in this order: a word that a single one holds has none, one that a teacher knows has some."""
+    rows, y = _reviews(80)
+    rows = [[*row, 1000 + number] for number, row in enumerate(rows)]
+    unlabelled = [[20, 5, 2000 + number] for number in range(40)] + [[21, 5, 3000 + number] for number in range(40)]
+    taught = TaughtReviews(_ids(unlabelled), np.repeat([2.0, -2.0], 40), np.repeat([0.5, 0.0, 0.5], [40, 1, 39]))
+    fitted, taken_out = fit_linear_by_teacher(_ids(rows), y, taught, SETTINGS, 0, _ids(rows), y)
+    every = _ids([*rows, *unlabelled])
+    last = every.offsets[1:] - 1
+    seen = ngram_evidence(every, fitted.weights["ngrams"], SETTINGS)
+    assert np.abs(taken_out.evidence[last, 0]).max() < 1e-3 < np.abs(seen[last, 0]).mean()
+    by_word = taken_out.evidence[every.offsets[80:160], 0]
+    assert by_word[:40].min() > 0 > by_word[40:].max()
+    assert taken_out.logits.shape == (160,) and (taken_out.logits[80:120] > taken_out.logits[120:].max()).all()
 
 
 def test_refitting_learns_from_more_reviews_on_the_same_scale() -> None:
