@@ -21,7 +21,7 @@ from tasks.measured import measured_by, summarize_folds
 from tasks.model.bundle import is_sample
 from tasks.model.folds import Fold
 from tasks.model.registry import Promotion, champion, check_reason, verdict_of
-from tasks.outcome import ref_of
+from tasks.outcome import ref_of, rename_flow_run
 from tasks.promote import promote
 from tasks.report import report
 from tasks.split import split
@@ -69,6 +69,7 @@ def training(
 
     golden = read_golden(golden_test, settings.ingest, store) if golden_test else None
     ingested = ingest(sources, settings.ingest, store)
+    rename_flow_run(f"retrain {', '.join(Path(source).name for source in sources)} {ref_of(ingested).rows:,} rows {Path(preset).name}")
     cleaned = clean(ingested, settings.clean, store)
     tokenized = tokenize(cleaned, settings.tokenize, store)
     rows = split(tokenized, settings.split, store, golden)

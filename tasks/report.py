@@ -89,17 +89,34 @@ def _facts_and_figures(
     return facts, figures
 
 
-def publish_to_prefect(reported: ArtifactRef, store: Store) -> None:
+def publish_to_prefect(reported: ArtifactRef, verdict: Verdict, data: DataFacts | None, store: Store) -> None:
     """Show the report in the Prefect UI, one key a kind so that its page is a timeline; a lost server costs only this."""
-    from prefect.artifacts import create_link_artifact, create_markdown_artifact
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
     page = store.path(reported)
+    told = f"{page.stem} {verdict.status}: {verdict.reason}"
     try:
+        if data:
+            create_table_artifact(quality_table(data), key="data-quality", description=f"{data.rows:,} of {data.rows_read:,} rows kept")
         for ending, key in ((REPORT, "training-report"), (COMPARISON, "model-comparison")):
-            create_markdown_artifact(page.with_suffix(ending).read_text(encoding="utf-8"), key=key, description=page.stem)
+            create_markdown_artifact(page.with_suffix(ending).read_text(encoding="utf-8"), key=key, description=told)
         create_link_artifact(page.resolve().as_uri(), link_text=f"Report of {page.stem}", key="report-page")
     except Exception as error:  # the history may be lost, never the result
         run_logger().warning("The report is at %s, but not in the Prefect UI: %s.", page, type(error).__name__)
+
+
+def quality_table(data: DataFacts) -> list[dict[str, Any]]:
+    """Return what became of the rows that were read, a line for each fate; nothing of any text."""
+    fates = [
+        ("read", "", data.rows_read),
+        *(("kept", source, rows) for source, rows in data.sources.items()),
+        *(("refused", reason, rows) for reason, rows in data.refused.items()),
+        ("left aside", "labels to drop, middling stars", data.dropped),
+        ("left aside", "outside the window of days", data.outside_window),
+        *(("left out of training", reason, rows) for reason, rows in data.left_out_by_reason.items()),
+        *((split, kind, rows) for split, kinds in data.rows_by_split.items() for kind, rows in kinds.items()),
+    ]
+    return [{"rows": rows, "what": what, "which": which} for what, which, rows in fates if rows]
 
 
 @task(task_run_name="report")
@@ -108,5 +125,5 @@ def report(
 ) -> ArtifactRef:
     """Write the report and show it in the Prefect UI."""
     result = report_artifact(model, evaluated, decided, folds, command, store)
-    publish_to_prefect(result.ref, store)
+    publish_to_prefect(result.ref, verdict_of(decided, store), data_facts(store.lineage(model)), store)
     return prefect_state(result)

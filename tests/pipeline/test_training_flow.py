@@ -295,7 +295,8 @@ def test_prefect_shows_the_run(trained: tiny.Trained, artifacts: Path) -> None:
         "training-report": "markdown",
         "model-comparison": "markdown",
         "report-page": "markdown",
+        "data-quality": "table",
     }
-    assert flow_run.name == "retrain reviews.csv quick"
+    assert flow_run.name == "retrain reviews.csv 410 rows quick"
     assert state.is_completed()
     assert state.result()["status"] == "unchanged"
