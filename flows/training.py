@@ -73,9 +73,9 @@ def training(
     cleaned = clean(ingested, settings.clean, store)
     tokenized = tokenize(cleaned, settings.tokenize, store)
     rows = split(tokenized, settings.split, store, golden)
-    more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store, golden) if unlabelled_sources else None
     check_balance(ref_of(rows), settings.balance, store)
     check_folds(ref_of(rows), folds, store)
+    more = unlabelled(unlabelled_sources, rows, settings.unlabelled, store, golden) if unlabelled_sources else None
     model = train(rows, more, settings.train, store)
     evaluated = evaluate(model, rows, settings.evaluate, store, golden)
     decided = promote(evaluated, model, rows, settings.promote, force_promote, store)

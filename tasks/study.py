@@ -76,7 +76,7 @@ def is_hopeless(trial: Trial, others: Sequence[Trial]) -> bool:
 
 
 class Study:
-    """A search in a folder. Several processes may work on it at once; all methods but `open_study` are called between its bounds."""
+    """A search in a folder. Several processes may work on it at once; `open_study` opens it, and closes it when its block ends."""
 
     def __init__(self, study: "optuna.Study", folder: Path, space: Sequence[Searched], seed: int, worker: str) -> None:
         self._study = study

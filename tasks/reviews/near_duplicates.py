@@ -228,7 +228,7 @@ def most_similar(
 class HeldOutReviews:
     """Held-out reviews, ready to be looked for among others: what is learnt from must repeat none of them, exactly or nearly.
 
-    The train step screens unlabelled reviews with it, a batch at a time:
+    The unlabelled step screens reviews with it, a batch at a time:
 
         held_out = HeldOutReviews.of((batch[REVIEW] for batch in ...), settings)  # of the test and validation rows
         for reviews in ...:  # string arrays of any size: unlabelled reviews as they were given
