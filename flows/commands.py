@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.options import Outcome, flow_arguments, overrides_of, printer_of, reader_options, store_of
 from flows.running import run_flow
 from tasks.errors import CallerError
 from tasks.store import Store
+
+if TYPE_CHECKING:
+    from tasks.model.registry import Promotion
 
 _CHANGES_SHOWN = 5
 
@@ -150,9 +153,21 @@ def models(options: Namespace) -> Outcome:
         if options.action == "promote":
             entry = registry.promote_model(store, options.model_id, options.reason)
         else:
+            _refuse_sample(registry.rollback_target(store), registry.champion(store), registry.models_folder(store))
             entry = registry.roll_back(store, options.reason)
     say(f"{entry.model_id} is now the champion" + (f" instead of {entry.replaced}." if entry.replaced else "."))
     return {"command": f"models {options.action}", "model_id": entry.model_id, "replaced": entry.replaced}, 0
+
+
+def _refuse_sample(target: str | None, current: "Promotion | None", models: Path) -> None:
+    """Keep a rollback from putting the model that learnt from the generated sample in place of one of real reviews."""
+    from tasks.model.bundle import is_sample
+
+    if target and current and is_sample(models / target) and not is_sample(models / current.model_id):
+        raise CallerError(
+            f"The champion before was {target}, which learnt from the generated sample and not from real reviews. "
+            f"Name another with `sentiment models promote ID`, or {target} if you mean it."
+        )
 
 
 def why(options: Namespace) -> Outcome:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.model.bundle import LINEAR, LSTM, SentimentModel
 from tasks.model.gradients import TokenMoves, token_moves
@@ -103,7 +104,8 @@ def _explain_block(model: SentimentModel, reviews: pa.Array, num_words: int, ski
     words = distinct_words(model, reviews)
     log_odds = model.log_odds(words.ids)
     side = np.where(log_odds < 0, -1.0, 1.0)
-    estimate = estimate_effects(model, words) * side[words.row]
+    is_word = pc.match_substring_regex(words.text, r"[\pL\pN]").to_numpy(zero_copy_only=False)
+    estimate = estimate_effects(model, words) * side[words.row] * is_word  # punctuation explains nothing to people
     candidates = strongest(estimate, words.row, len(reviews), CANDIDATES * num_words)
     candidates = candidates[~skipped[words.row[candidates]]]
     rows = words.row[candidates]

@@ -210,6 +210,23 @@ def test_rollback_lasts(refused: tiny.Trained, rivals: Path, sentiment: Callable
 
 
 @pytest.mark.skipif(os.name != "posix", reason="CPU time of a child process is not to be had here")
+def test_rollback_does_not_bring_the_sample_back(refused: tiny.Trained, rivals: Path, sentiment: Callable[..., Command]) -> None:
+    """Where the champion before learnt from the generated sample, a rollback is refused and says so; the champion stays."""
+    target = champion_id(rivals)
+    sentiment("models", "promote", refused.summary["model_id"], "--reason", "a trial", "--artifacts", rivals)
+    settings = rivals / "models" / target / "settings.json"
+    plain = json.loads(settings.read_text(encoding="utf-8"))
+    plain["trained_on"]["sample"] = True
+    settings.write_text(json.dumps(plain), encoding="utf-8")
+    before = (rivals / "models" / "champion.json").read_bytes()
+
+    found = sentiment("models", "rollback", "--reason", "complaints", "--artifacts", rivals)
+
+    assert found.exit_code == 2
+    assert f"{target}, which learnt from the generated sample" in found.stderr
+    assert (rivals / "models" / "champion.json").read_bytes() == before
+
+
 def test_rollback_takes_less_than_two_seconds(refused: tiny.Trained, rivals: Path, sentiment: Callable[..., Command]) -> None:
     """A rollback needs neither TensorFlow nor Prefect: start of Python and hashing the bundle included, under 2 seconds of CPU."""
     import resource
