@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.options import Outcome, flow_arguments, overrides_of, printer_of, reader_options, store_of
+from flows.options import Outcome, check_files, flow_arguments, overrides_of, printer_of, reader_options, store_of
 from flows.running import run_flow
 from tasks.errors import CallerError
 from tasks.store import Store
@@ -31,6 +31,7 @@ def train(options: Namespace) -> Outcome:
         return _reproduce(options, overrides)
     compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
     check_reason(options.force_promote)
+    check_files([*options.sources, *(options.unlabelled or []), options.golden_test], reader_options(options))
     summary = run_flow(lambda: training(**flow_arguments(options, overrides), force_promote=options.force_promote, folds=options.folds))
     _print_training(summary)
     return summary, 0
@@ -73,6 +74,7 @@ def score(options: Namespace) -> Outcome:
     names = ("text_column", "id_column", "date_column", "format", "explain")
     settings = ScoreSettings.model_construct(reader=reader, **{name: getattr(options, name) for name in names})
 
+    check_files(options.inputs, reader_options(options))
     if options.scheduler and options.runner != "dask":
         raise CallerError("--scheduler names a Dask cluster. Say --runner dask with it.")
     if options.every is not None and (options.every < 0 or not options.inbox):

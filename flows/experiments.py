@@ -4,7 +4,7 @@ import math
 import shlex
 from argparse import Namespace
 
-from flows.options import Outcome, flow_arguments, overrides_of, printer_of
+from flows.options import Outcome, check_files, flow_arguments, overrides_of, printer_of, reader_options
 from flows.running import run_flow
 
 
@@ -17,6 +17,7 @@ def tune(options: Namespace) -> Outcome:
 
     overrides = overrides_of(options)
     settings = settings_to_judge(options.preset, overrides)  # a wrong setting is refused before Prefect starts
+    check_files([*options.sources, *(options.unlabelled or []), options.golden_test], reader_options(options))
     search_space(settings.train, options.search, with_unlabelled=bool(options.unlabelled))
     summary = run_flow(
         lambda: tuning(

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,23 @@ def flow_arguments(options: Namespace, overrides: dict[str, Any]) -> dict[str, A
         "golden_test": options.golden_test,
         "artifacts": options.artifacts,
     }
+
+
+def check_files(names: Iterable[str | None], reader: dict[str, Any]) -> None:
+    """Refuse files that are not there at once, before Prefect has started; remote ones are looked for by the run.
+
+    Raises:
+        CallerError: A path, folder or glob names nothing.
+    """
+    from tasks.reviews.readers import ReaderSettings
+    from tasks.reviews.remote import is_remote
+    from tasks.reviews.sources import IMDB, find_files
+    from tasks.schemas import SAMPLE
+
+    settings = ReaderSettings.model_validate({name: value for name, value in reader.items() if value is not None})
+    for name in names:
+        if name and name not in (SAMPLE, IMDB) and not is_remote(name):
+            find_files(name, None, settings)
 
 
 def reader_options(options: Namespace) -> dict[str, Any]:
