@@ -74,11 +74,12 @@ def score(options: Namespace) -> Outcome:
     names = ("text_column", "id_column", "date_column", "format", "explain")
     settings = ScoreSettings.model_construct(reader=reader, **{name: getattr(options, name) for name in names})
 
-    check_files(options.inputs, reader_options(options))
     if options.scheduler and options.runner != "dask":
         raise CallerError("--scheduler names a Dask cluster. Say --runner dask with it.")
     if options.every is not None and (options.every < 0 or not options.inbox):
         raise CallerError("--every is the seconds between two looks into an --inbox.")
+    if not options.inbox:
+        check_files(options.inputs, reader_options(options))
 
     def call() -> dict[str, Any]:
         try:
