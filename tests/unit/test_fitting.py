@@ -84,11 +84,11 @@ def test_evidence_and_soft_labels_have_not_seen_their_row(tmp_path: Path, calls:
 
 
 def test_the_student_learns_what_the_teacher_says(tmp_path: Path, calls: Calls) -> None:
-    """Unlabelled reviews come last, in their order, labelled with the probabilities of the model made before; labels stay."""
+    """Unlabelled reviews come last, in their order, labelled with the probabilities of the model made before; labels keep their side."""
     fit(tmp_path, unlabelled=True)
     teacher, student = calls
     assert len(student["ids"]) == 180
-    np.testing.assert_array_equal(student["labels"][:120], teacher["labels"])
+    assert ((student["labels"][:120] > 0.5) == (teacher["labels"] > 0.5)).all()
     praised = np.arange(60) % 2 == 0
     assert (student["labels"][120:][praised] > 0.5).all() and (student["labels"][120:][~praised] < 0.5).all()
     assert len(student["evidence"].training) == len(student["ids"].values)

@@ -164,7 +164,8 @@ def _full_disk(*_: Any) -> Any:
 def test_a_full_disk_is_named_with_its_remedy(store: Store, monkeypatch: pytest.MonkeyPatch, where: Any, what: str) -> None:
     """Wherever the disk refuses, the error says what, where and what to do; nothing half-written counts."""
     with monkeypatch.context() as patch:
-        make_folder(store.root / "locks")
+        for name in ("locks", "tmp", "clean"):
+            make_folder(store.root / name)
         patch.setattr(where, what, _full_disk) if what != "open" else patch.setattr(store_module, "HashingFile", _full_disk)
         with pytest.raises(
             MachineError, match=r"Cannot write clean to .*No space left on device.*--artifacts.*same command again"
