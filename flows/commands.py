@@ -29,9 +29,9 @@ def train(options: Namespace) -> Outcome:
     overrides = overrides_of(options)
     if options.reproduce:
         return _reproduce(options, overrides)
-    compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
+    settings = compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
     check_reason(options.force_promote)
-    check_files([*options.sources, *(options.unlabelled or []), options.golden_test], reader_options(options))
+    check_files([*options.sources, *(options.unlabelled or []), options.golden_test], settings.ingest.reader)
     summary = run_flow(lambda: training(**flow_arguments(options, overrides), force_promote=options.force_promote, folds=options.folds))
     _print_training(summary)
     return summary, 0
@@ -79,7 +79,7 @@ def score(options: Namespace) -> Outcome:
     if options.every is not None and (options.every < 0 or not options.inbox):
         raise CallerError("--every is the seconds between two looks into an --inbox.")
     if not options.inbox:
-        check_files(options.inputs, reader_options(options))
+        check_files(options.inputs, reader)
 
     def call() -> dict[str, Any]:
         try:

@@ -1,23 +1,23 @@
 """What `tune` and `ablate` do once their options are parsed: they train models that nobody keeps, to find out what is worth training."""
 
 import math
-import shlex
 from argparse import Namespace
 
-from flows.options import Outcome, check_files, flow_arguments, overrides_of, printer_of, reader_options
+from flows.options import Outcome, check_files, flow_arguments, overrides_of, printer_of
 from flows.running import run_flow
 
 
 def tune(options: Namespace) -> Outcome:
     """Run the tuning flow."""
-    from flows.settings import override_words, settings_to_judge
+    from flows.settings import settings_to_judge
+    from flows.training import command_line
     from flows.tuning import tuning
     from tasks.model.search_space import search_space
     from tasks.tune import KEPT_IN_PRESETS
 
     overrides = overrides_of(options)
     settings = settings_to_judge(options.preset, overrides)  # a wrong setting is refused before Prefect starts
-    check_files([*options.sources, *(options.unlabelled or []), options.golden_test], reader_options(options))
+    check_files([*options.sources, *(options.unlabelled or []), options.golden_test], settings.ingest.reader)
     search_space(settings.train, options.search, with_unlabelled=bool(options.unlabelled))
     summary = run_flow(
         lambda: tuning(
@@ -45,10 +45,7 @@ def tune(options: Namespace) -> Outcome:
         say(f"{'':<9} {name} = {value}")
     say(f"preset    {summary['preset']}")
     others = {name: value for name, value in overrides.items() if name.partition(".")[0] not in KEPT_IN_PRESETS}
-    words = ["sentiment", "train", *options.sources, "--preset", summary["preset"], *override_words("--set", others)]
-    words += [*(["--unlabelled", *options.unlabelled] if options.unlabelled else [])]
-    words += [*(["--golden-test", options.golden_test] if options.golden_test else [])]
-    command = shlex.join(words)
+    command = command_line(options.sources, summary["preset"], others, options.unlabelled or [], golden_test=options.golden_test)
     say(f"Measure it on rows that the search never saw: {command}")
     return summary, 0
 

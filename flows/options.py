@@ -4,10 +4,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import CallerError
 from tasks.store import Store
+
+if TYPE_CHECKING:
+    from tasks.reviews.readers import ReaderSettings
 
 Outcome = tuple[dict[str, Any], int]  # a command's summary and its exit code
 
@@ -41,21 +44,19 @@ def flow_arguments(options: Namespace, overrides: dict[str, Any]) -> dict[str, A
     }
 
 
-def check_files(names: Iterable[str | None], reader: dict[str, Any]) -> None:
+def check_files(names: Iterable[str | None], reader: "ReaderSettings") -> None:
     """Refuse files that are not there at once, before Prefect has started; remote ones are looked for by the run.
 
     Raises:
         CallerError: A path, folder or glob names nothing.
     """
-    from tasks.reviews.readers import ReaderSettings
     from tasks.reviews.remote import is_remote
     from tasks.reviews.sources import IMDB, find_files
     from tasks.schemas import SAMPLE
 
-    settings = ReaderSettings.model_validate({name: value for name, value in reader.items() if value is not None})
     for name in names:
         if name and name not in (SAMPLE, IMDB) and not is_remote(name):
-            find_files(name, None, settings)
+            find_files(name, None, reader)
 
 
 def reader_options(options: Namespace) -> dict[str, Any]:

@@ -6,19 +6,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from tasks.balance import BalanceSettings
 from tasks.dotted import change_settings, told_problems
 from tasks.errors import CallerError
 from tasks.ingest import IngestSettings
-from tasks.model.decision import DecisionSettings
 from tasks.model.fitting import TrainSettings
 from tasks.model.gate import GateSettings
-from tasks.model.linear import LinearSettings
 from tasks.model.lstm import LstmSettings
 from tasks.model.metrics import EvaluationSettings
-from tasks.model.self_training import SelfTrainingSettings
 from tasks.model.vocabulary import VocabularySettings
 from tasks.preset_file import BUILT_IN, PresetFile, read_preset
 from tasks.promote import PromoteSettings
@@ -30,21 +27,12 @@ from tasks.unlabelled import UnlabelledSettings
 SHARE_TO_JUDGE = 0.2
 
 
-class TrainingSettings(BaseModel, frozen=True, extra="forbid"):
-    """The settings of a whole training run, a group for every step."""
+class TrainingSettings(TrainSettings):
+    """The settings of a whole training run: those of the train step, and a group for each of the others."""
 
-    preset: str = "default"
-    seed: int = Field(0, ge=0, description="seed of the model's initial weights, row order and dropout")
     ingest: IngestSettings = IngestSettings()
-    clean: CleanSettings = CleanSettings()
-    tokenize: TokenizeSettings = TokenizeSettings()
     split: SplitSettings = SplitSettings()
     balance: BalanceSettings = BalanceSettings()
-    vocabulary: VocabularySettings = VocabularySettings()
-    model: LstmSettings = LstmSettings()
-    linear: LinearSettings | None = Field(LinearSettings(), description="the n-gram part beside the LSTM; null for the LSTM alone")
-    self_training: SelfTrainingSettings = SelfTrainingSettings()
-    decision: DecisionSettings = DecisionSettings()
     evaluate: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
 

@@ -84,6 +84,7 @@ BAD_LABELS = [*(tiny.write_row(number) for number in range(90)), *([f"b{n}", "So
     [
         (["--set=model.epoch=3"], 2, ["There is no setting 'model.epoch'", "epochs"]),
         (["--set=model.epochs=none"], 2, ["model.epochs", "integer"]),
+        (["--set=vocabulary.unknown=drop"], 2, ["needs vocabulary.unknown=oov"]),
         (["--set=model.epochs"], 2, ["NAME=VALUE", "--set model.epochs=8"]),
         (["--label=meh"], 2, ["WORD=drop"]),
         (["missing.csv"], 2, ["There is no such file", "missing.csv", "sample, imdb, or the path"]),
