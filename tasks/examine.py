@@ -93,7 +93,7 @@ def examine_packages(lock: Path) -> Examined:
     if not others:
         return Examined("packages", "ok", f"all {len(wanted):,} are as in {lock.name}")
     shown = "; ".join(others[:_SHOWN]) + (f"; … {len(others):,} in all" if len(others) > _SHOWN else "")
-    return Examined("packages", "warning", shown, f"pip install -r {lock.name}")
+    return Examined("packages", "warning", shown, f"pip install -r {lock.name} -c {lock.name}")
 
 
 def examine_processor() -> Examined:

@@ -115,8 +115,10 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Pat
             name = source.name if prefix == "." else f"{prefix}/{source.name}"
             sources.append(FileSource(source.path, name, source.member))
     new = [source for source in sources if memory.is_new(source)]
-    digests = [memory.stamps.get(f"{source.path} {source.member or ''}", ("", source.name))[1] for source in new]
-    return [source for place, source in enumerate(new) if digests[place] not in digests[:place]], unsettled
+    first: dict[str, FileSource] = {}
+    for source in new:
+        first.setdefault(memory.stamps.get(f"{source.path} {source.member or ''}", ("", source.name))[1], source)
+    return list(first.values()), unsettled
 
 
 def has_news(store: Store, inbox: str, reader: ReaderSettings, purpose: str, output: str | None) -> bool:
