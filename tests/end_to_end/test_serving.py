@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,39 @@ def test_a_promotion_starts_scoring(served: Served, tmp_path: Path) -> None:
     assert waited < 30
     (table,) = (served.root / "scores" / model.model_id).glob("*.parquet")
     assert set(pq.read_table(table)["model_id"].to_pylist()) == {model.model_id}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_history_in_a_browser(served: Served, tmp_path: Path, scheme: str) -> None:
+    """A real browser shows what the run was, in light and dark: its name and state, the report and the form, without anything from outside.
+
+    The screenshots stay in the folder that SENTIMENT_SCREENSHOTS names.
+    """
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("there is no chromium here")
+    (run,) = [run for run in served.runs("retrain") if run["state_name"] == "Promoted"]
+    reports = served.ask("artifacts/latest/filter", artifacts={"key": {"any_": ["training-report", "data-quality"]}})
+    report, quality = (next(entry for entry in reports if entry["key"] == key) for key in ("training-report", "data-quality"))
+    pages = {
+        f"runs/flow-run/{run['id']}": (run["name"], "Promoted", "training"),
+        "artifacts/key/training-report": ("promoted: there was no champion",),
+        f"artifacts/artifact/{report['latest_id']}": ("This model is now the champion", "data:image/png"),
+        f"artifacts/artifact/{quality['latest_id']}": ("refused", "validation"),
+        f"deployments/deployment/{run['deployment_id']}/run": ("model.epochs", "times the training rows are gone through, at most"),
+    }
+    pictures = Path(os.environ.get("SENTIMENT_SCREENSHOTS") or tmp_path)
+    pictures.mkdir(parents=True, exist_ok=True)
+    for number, (page, told) in enumerate(pages.items()):
+        command = [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1400,1800",
+            f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=15000",
+            f"--screenshot={pictures / f'{number}-{scheme}.png'}", "--dump-dom", f"{served.url}/v2/{page}",
+        ]  # fmt: skip
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        missing = [words for words in told if words not in shown]
+        assert not missing, (page, missing)
 
 
 def test_twenty_triggers_at_once_then_cancel(served: Served, tmp_path: Path) -> None:
