@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.task_runners import TaskRunner
 
 from flows.form import Words
@@ -140,7 +141,15 @@ def scoring(
     summary = count_rows(pinned.model_id, scored, reasons) | told
     if failed:
         raise UnscoredFilesError(summary)
-    return summary
+    return final_state(summary)
+
+
+def final_state(summary: dict[str, Any]) -> Any:
+    """Return the state that a finished run ends in, named for what came of it; whoever called the flow gets the summary in it."""
+    told = f"{summary['scored']:,} of {summary['rows']:,} rows scored with {summary['model_id']}, {summary['quarantined']:,} quarantined"
+    if summary["drift"]:
+        told += f"; {summary['drift']}"
+    return Completed(name=str(summary["status"]).capitalize(), data=summary, message=f"{told}.")
 
 
 def find_sources(

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -126,7 +127,7 @@ def test_a_promotion_starts_scoring(served: Served, tmp_path: Path) -> None:
     store = Store(served.root)
     model = champion(store)
     assert model is not None and verify_store(store)[1] == []
-    assert (scored["state_type"], scored["parameters"]["model"]) == ("COMPLETED", model.model_id)
+    assert (scored["state_name"], scored["parameters"]["model"]) == ("Scored", model.model_id)
     waited = (datetime.fromisoformat(scored["start_time"]) - datetime.fromisoformat(model.promoted_at)).total_seconds()
     print(f"promotion to scoring: {waited:.1f} s")
     assert waited < 30
@@ -134,37 +135,48 @@ def test_a_promotion_starts_scoring(served: Served, tmp_path: Path) -> None:
     assert set(pq.read_table(table)["model_id"].to_pylist()) == {model.model_id}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_history_in_a_browser(served: Served, tmp_path: Path, scheme: str) -> None:
-    """A real browser shows what the run was, in light and dark: its name and state, the report and the form, without anything from outside.
-
-    The screenshots stay in the folder that SENTIMENT_SCREENSHOTS names.
-    """
+def look(page: str, served: Served, scheme: str, picture: Path) -> str:
+    """Take a picture of a page of the UI in a real browser that reaches this machine alone, and return the page as it has understood it."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("there is no chromium here")
-    (run,) = [run for run in served.runs("retrain") if run["state_name"] == "Promoted"]
-    reports = served.ask("artifacts/latest/filter", artifacts={"key": {"any_": ["training-report", "data-quality"]}})
-    report, quality = (next(entry for entry in reports if entry["key"] == key) for key in ("training-report", "data-quality"))
-    pages = {
-        f"runs/flow-run/{run['id']}": (run["name"], "Promoted", "training"),
-        "artifacts/key/training-report": ("promoted: there was no champion",),
-        f"artifacts/artifact/{report['latest_id']}": ("This model is now the champion", "data:image/png"),
-        f"artifacts/artifact/{quality['latest_id']}": ("refused", "validation"),
-        f"deployments/deployment/{run['deployment_id']}/run": ("model.epochs", "times the training rows are gone through, at most"),
-    }
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1400,1800",
+        f"--user-data-dir={served.root.parent / 'browser'}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=15000",
+        f"--screenshot={picture}", "--dump-dom", f"{served.url}/v2/{page}",
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_history_in_a_browser(served: Served, tmp_path: Path, scheme: str) -> None:
+    """A real browser shows in light and dark what the runs were: names, states, every page that they leave, and the form.
+
+    The screenshots stay in the folder that SENTIMENT_SCREENSHOTS names.
+    """
     pictures = Path(os.environ.get("SENTIMENT_SCREENSHOTS") or tmp_path)
     pictures.mkdir(parents=True, exist_ok=True)
-    for number, (page, told) in enumerate(pages.items()):
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1400,1800",
-            f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=15000",
-            f"--screenshot={pictures / f'{number}-{scheme}.png'}", "--dump-dom", f"{served.url}/v2/{page}",
-        ]  # fmt: skip
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        missing = [words for words in told if words not in shown]
-        assert not missing, (page, missing)
+    (trained,) = [run for run in served.runs("retrain") if run["state_name"] == "Promoted"]
+    (scored,) = served.runs("score")
+    model = scored["parameters"]["model"]
+    artifact = {entry["key"]: f"artifacts/artifact/{entry['latest_id']}" for entry in served.ask("artifacts/latest/filter")}
+    pages = {
+        "runs": ("runs", [trained["name"], scored["name"], "Promoted", "Scored"]),
+        "run": (f"runs/flow-run/{trained['id']}", [trained["name"], "Promoted", "training", "vocabulary of"]),
+        "report-timeline": ("artifacts/key/training-report", [f"{model} promoted: there was no champion"]),
+        "report": (artifact["training-report"], ["This model is now the champion", "data:image/png"]),
+        "comparison": (artifact["model-comparison"], ["calibration", "passed"]),
+        "quality": (artifact["data-quality"], ["refused", "validation"]),
+        "scoring": (artifact["scoring-summary"], [f"rows scored with {model}", "data:image/png"]),
+        "drift": (artifact["drift"], ["in training", "length"]),
+        "form": (f"deployments/deployment/{trained['deployment_id']}/run", ["model.epochs", "times the training rows are gone through"]),
+    }
+    for name, (page, told) in pages.items():
+        picture = pictures / f"{name}-{scheme}.png"
+        shown = look(page, served, scheme, picture)
+        assert [words for words in told if words not in shown] == [], name
+        assert (matplotlib.image.imread(picture)[..., :3].mean() > 0.5) == (scheme == "light"), name
 
 
 def test_twenty_triggers_at_once_then_cancel(served: Served, tmp_path: Path) -> None:
