@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import MachineError, PipelineError
+from tasks.errors import CallerError, MachineError, PipelineError
+from tasks.login import HOW_TO_LOG_IN
 
 _OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
 _RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
@@ -20,7 +21,7 @@ def run_flow(call: Callable[[], dict[str, Any]], meanwhile: Callable[[], object]
         call: Calls the flow and returns its summary.
         meanwhile: What to do while Prefect's temporary server starts, if one has to.
     """
-    from httpx import HTTPError
+    from httpx import HTTPError, HTTPStatusError, codes
     from prefect.exceptions import PrefectException
 
     from flows.temporary_server import start_out_of_reach
@@ -37,6 +38,8 @@ def run_flow(call: Callable[[], dict[str, Any]], meanwhile: Callable[[], object]
             raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
         if type(error) is RuntimeError and "Failed to reach API" not in str(error):
             raise
+        if isinstance(error, HTTPStatusError) and error.response.status_code == codes.UNAUTHORIZED:
+            raise CallerError(f"The Prefect server that PREFECT_API_URL names asks for a login. {HOW_TO_LOG_IN}") from error
         raise MachineError(
             f"Prefect did not answer ({type(error).__name__}). Finished steps are kept; unset PREFECT_API_URL to use a "
             "temporary server, or start yours, and run again."

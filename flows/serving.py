@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from flows.options import Outcome, printer_of
 from flows.processes import Companion, is_port_free
 from tasks.errors import CallerError, MachineError
+from tasks.login import HOW_TO_LOG_IN, given_login, login_environment, login_file, make_login
 from tasks.store import atomic_file, make_folder
 
 HOST = "127.0.0.1"
@@ -61,6 +62,7 @@ class Place:
         if self.is_own:
             told |= {
                 "PREFECT_HOME": str(self.home),
+                **login_environment(make_login(self.home)),
                 "PREFECT_SERVER_API_HOST": HOST,
                 "PREFECT_SERVER_API_PORT": self.url.rpartition(":")[2],
                 "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -113,6 +115,9 @@ def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None
         _wait_for(worker, lambda: _worker_is_online(place))
         say(f"worker    waits for runs; feedback put into {place.inbox} is scored by `score`, and again with every new champion")
         say(f"          other commands show here too after: export PREFECT_API_URL={place.url}/api")
+        if place.is_own:
+            say(f"login     the password that the UI asks for is the line in {login_file(place.home)}, which only you can read;")
+            say(f'          for other commands: export PREFECT_API_AUTH_STRING="$(cat {login_file(place.home)})"')
         say("          Ctrl-C stops it all")
         while True:
             for companion in (server, worker):
@@ -129,6 +134,8 @@ def _start_server(server: Companion, place: Place) -> None:
     if not place.is_own:
         if not _answers(place.url):
             raise MachineError(f"No Prefect server answers at {place.url}. Start it, or unset PREFECT_API_URL to have one started here.")
+        if _refuses(place.url):
+            raise CallerError(f"The Prefect server at {place.url} asks for a login. {HOW_TO_LOG_IN}")
         return
     port = int(place.url.rpartition(":")[2])
     if not is_port_free(HOST, port):
@@ -150,7 +157,7 @@ def _worker_is_online(place: Place) -> bool:
     import httpx
 
     try:
-        found = httpx.post(f"{place.url}/api/work_pools/{POOL}/workers/filter", json={}, timeout=10)
+        found = httpx.post(f"{place.url}/api/work_pools/{POOL}/workers/filter", json={}, auth=given_login(), timeout=10)
     except httpx.HTTPError:
         return False
     return found.is_success and any(worker["name"] == WORKER and worker["status"] == "ONLINE" for worker in found.json())
@@ -207,7 +214,7 @@ def cancel_runs(place: Place) -> list[str]:
     import httpx
 
     def ask(path: str, body: dict[str, Any]) -> Any:
-        return httpx.post(f"{place.url}/api/{path}", json=body, timeout=10).raise_for_status().json()
+        return httpx.post(f"{place.url}/api/{path}", json=body, auth=given_login(), timeout=10).raise_for_status().json()
 
     def under_way(of: dict[str, Any]) -> list[dict[str, Any]]:
         found = ask("flow_runs/filter", {"flow_runs": of | {"tags": {"all_": ["sentiment"]}}, "work_pools": {"name": {"any_": [POOL]}}})
@@ -253,6 +260,12 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/api/health", timeout=5).is_success
     except httpx.HTTPError:
         return False
+
+
+def _refuses(url: str) -> bool:
+    import httpx
+
+    return httpx.get(f"{url}/api/admin/version", auth=given_login(), timeout=10).status_code == httpx.codes.UNAUTHORIZED
 
 
 class _AlreadyServedError(Exception):

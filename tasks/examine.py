@@ -15,6 +15,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from tasks.login import HOW_TO_LOG_IN, given_login
 from tasks.model.registry import champion
 from tasks.store import Store
 from tasks.upkeep import find_garbage, verify_store
@@ -147,9 +148,11 @@ def examine_prefect(api_url: str | None, home: Path) -> Examined:
     if api_url:
         remedy = "Start it, or unset PREFECT_API_URL to use a temporary server."
         try:
-            told = httpx.get(f"{api_url}/admin/version", timeout=10).raise_for_status().json()
-            httpx.post(f"{api_url}/flows/count", json={}, timeout=10).raise_for_status()
+            told = httpx.get(f"{api_url}/admin/version", auth=given_login(), timeout=10).raise_for_status().json()
+            httpx.post(f"{api_url}/flows/count", json={}, auth=given_login(), timeout=10).raise_for_status()
         except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNAUTHORIZED:
+                return Examined("prefect", "problem", f"{api_url} asks for a login", HOW_TO_LOG_IN)
             return Examined("prefect", "problem", f"{api_url} answers {error.response.status_code}", f"See the server's log. {remedy}")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             return Examined("prefect", "problem", f"{api_url} does not answer ({type(error).__name__})", remedy)

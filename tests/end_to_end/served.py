@@ -26,17 +26,36 @@ class Served:
     url: str
     log: Path
 
+    @property
+    def login(self) -> str:
+        """What the server asks for, `user:password`."""
+        return (self.root / "prefect" / "login").read_text(encoding="utf-8")
+
+    def get(self, path: str) -> Any:
+        """Return what stands under an address of the server's interface."""
+        return httpx.get(f"{self.url}/api/{path}", auth=self._auth, timeout=90).raise_for_status().json()
+
+    @property
+    def _auth(self) -> tuple[str, str]:
+        user, _, password = self.login.partition(":")
+        return user, password
+
     def ask(self, path: str, **body: Any) -> Any:
         """Post to the server's interface and return its answer."""
         return self.post(path, body).raise_for_status().json()
 
     def post(self, path: str, body: Any) -> httpx.Response:
         """Post, and again where the server says that it is busy, as Prefect's own client does."""
-        return wait(lambda: (answer := httpx.post(f"{self.url}/api/{path}", json=body, timeout=90)).status_code != 503 and answer, 30, path)
+
+        def answer() -> httpx.Response | None:
+            found = httpx.post(f"{self.url}/api/{path}", json=body, auth=self._auth, timeout=90)
+            return found if found.status_code != 503 else None
+
+        return wait(answer, 30, path)
 
     def trigger(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Ask for a run of a deployment, as the form in the UI does."""
-        found = httpx.get(f"{self.url}/api/deployments/name/{deployment}", timeout=90).json()["id"]
+        found = self.get(f"deployments/name/{deployment}")["id"]
         return self.post(f"deployments/{found}/create_flow_run", {"parameters": parameters})
 
     def runs(self, deployment: str, **having: Any) -> list[dict[str, Any]]:
@@ -46,7 +65,7 @@ class Served:
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return one run."""
-        return dict(httpx.get(f"{self.url}/api/flow_runs/{run_id}", timeout=90).json())
+        return dict(self.get(f"flow_runs/{run_id}"))
 
 
 @contextmanager
@@ -55,7 +74,9 @@ def serve(root: Path, *words: str, port: int | None = None) -> Iterator[Served]:
     port = port or free_port()
     log = root.parent / f"serve-{port}.log"
     command = [sys.executable, "-m", "flows", "serve", "--artifacts", str(root), "--port", str(port), *words]
-    environment = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_HOME")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_API_AUTH_STRING")
+    }
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=tiny.PROJECT, env=environment, stdout=file, stderr=file, text=True)
     served = Served(process, root, f"http://127.0.0.1:{port}", log)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +13,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import matplotlib.image
 import psutil
 import pyarrow.parquet as pq
 import pytest
 import served as serving
 import tiny
+from browser import open_browser
 from served import ENDED, Served, wait
 
 from tasks.model.registry import champion, list_models
@@ -92,6 +93,30 @@ def test_every_field_of_the_forms_is_described(served: Served) -> None:
     assert [name for name, entry in fields.items() if not entry.get("description")] == []
 
 
+def test_nobody_is_let_in_without_the_login(served: Served) -> None:
+    """The server listens on this machine alone and answers 401 without its login, which only the owner can read; so do its commands."""
+    listening = {place.laddr.ip for child in psutil.Process(served.process.pid).children() for place in child.net_connections("tcp")}
+    wanted = [(method, path) for method in ("GET", "POST") for path in ("admin/version", "flow_runs/filter", "deployments/filter")]
+    answers = {
+        httpx.request(method, f"{served.url}/api/{path}", auth=auth).status_code
+        for method, path in wanted
+        for auth in (None, ("sentiment", "guess"), ("", ""))
+    }
+    environment = os.environ | {"PREFECT_API_URL": f"{served.url}/api"}
+    words = [sys.executable, "-m", "flows", "train", "sample", "--preset", "quick", "--artifacts", str(served.root)]
+    refused = subprocess.run(words, cwd=tiny.PROJECT, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    place = served.root / "prefect" / "login"
+
+    assert listening == {"127.0.0.1"}
+    assert answers == {401}
+    assert served.get("admin/version")
+    assert (refused.returncode, "asks for a login" in refused.stderr, "PREFECT_API_AUTH_STRING" in refused.stderr) == (2, True, True)
+    assert "Traceback" not in refused.stderr
+    assert (place.stat().st_mode & 0o777, place.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert served.login not in served.log.read_text(encoding="utf-8")
+    assert len(served.login) > 40
+
+
 @pytest.mark.parametrize(
     ("deployment", "given", "told"),
     [
@@ -135,20 +160,6 @@ def test_a_promotion_starts_scoring(served: Served, tmp_path: Path) -> None:
     assert set(pq.read_table(table)["model_id"].to_pylist()) == {model.model_id}
 
 
-def look(page: str, served: Served, scheme: str, picture: Path) -> str:
-    """Take a picture of a page of the UI in a real browser that reaches this machine alone, and return the page as it has understood it."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("there is no chromium here")
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1400,1800",
-        f"--user-data-dir={served.root.parent / 'browser'}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=15000",
-        f"--screenshot={picture}", "--dump-dom", f"{served.url}/v2/{page}",
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_history_in_a_browser(served: Served, tmp_path: Path, scheme: str) -> None:
     """A real browser shows in light and dark what the runs were: names, states, every page that they leave, and the form.
@@ -172,11 +183,12 @@ def test_history_in_a_browser(served: Served, tmp_path: Path, scheme: str) -> No
         "drift": (artifact["drift"], ["in training", "length"]),
         "form": (f"deployments/deployment/{trained['deployment_id']}/run", ["model.epochs", "times the training rows are gone through"]),
     }
-    for name, (page, told) in pages.items():
-        picture = pictures / f"{name}-{scheme}.png"
-        shown = look(page, served, scheme, picture)
-        assert [words for words in told if words not in shown] == [], name
-        assert (matplotlib.image.imread(picture)[..., :3].mean() > 0.5) == (scheme == "light"), name
+    with open_browser(tmp_path / "browser") as browser:
+        browser.log_in(served.login)
+        for name, (page, told) in pages.items():
+            picture = pictures / f"{name}-{scheme}.png"
+            assert browser.show(f"{served.url}/v2/{page}", told, scheme, picture) == [], name
+            assert (matplotlib.image.imread(picture)[..., :3].mean() > 0.5) == (scheme == "light"), name
 
 
 def test_twenty_triggers_at_once_then_cancel(served: Served, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_rows_of_the_same_source_have_not_drifted() -> None:
         ({"unknown": 0.03}, {"unknown_words"}),
         ({"positive": 0.7}, {"score", "predicted"}),
     ],
-    ids=lambda value: next(iter(value)),
+    ids=lambda value: min(value),
 )
 def test_what_has_changed_is_named(changes: dict[str, float], drifted: set[str]) -> None:
     """At 5,000 rows each change is found in the features it concerns, and in no other."""
