@@ -274,6 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped. Finished steps are kept; the same command goes on from there.", file=sys.stderr)
         return 130
+    if history := summary.get("history"):  # all is done, but not as it was asked
+        print(f"sentiment {options.command}: {history} The same command again finds it done.", file=sys.stderr)
+        exit_code = exit_code or 4
     if options.json:
         print(json.dumps(summary, ensure_ascii=False, allow_nan=False), flush=True)
     return int(exit_code)

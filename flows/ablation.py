@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.ending import keep
 from flows.settings import TrainingSettings, override_words, settings_to_judge
 from tasks.ablate import compare, plan_variants, to_markdown
 from tasks.balance import check_balance
@@ -95,7 +96,7 @@ def ablation(
     whole = measured[variants[0].name]
     markdown = to_markdown(lines, whole[0], numbers, origin)
     show_markdown("ablation", f"What each ingredient of {settings.preset} is worth", markdown)
-    return {
+    summary = {
         "command": "ablate",
         "preset": settings.preset,
         "rows": {"train": whole[0].trained_rows, "validation": whole[0].rows},
@@ -103,6 +104,7 @@ def ablation(
         "lines": [asdict(line) for line in lines],
         "markdown": markdown,
     }
+    return keep(summary)
 
 
 def _read_by_all_rules(

@@ -12,9 +12,9 @@ from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.states import Completed
 from pydantic import ValidationError
 
+from flows.ending import end_state
 from flows.settings import TrainingSettings
 from tasks.clean import clean
 from tasks.errors import MachineError
@@ -109,7 +109,7 @@ def reproduction(
         "test": {"accuracy": test["accuracy"], "original": measured["accuracy"]} if test else None,
         "steps": steps,
     }
-    return Completed(name=judgement.status.capitalize(), data=summary, message=judgement.reason)  # type: ignore[return-value]
+    return end_state(summary, judgement.status, judgement.reason)
 
 
 def settings_of(origin: Origin) -> TrainingSettings:

@@ -11,6 +11,7 @@ from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.login import HOW_TO_LOG_IN
 
 _OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
+_DELIVERY_LOGGERS = ("prefect.events", "prefect._internal")  # print each event that a lost server does not get
 _RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "tasks")
 
 
@@ -20,30 +21,48 @@ def run_flow(call: Callable[[], dict[str, Any]], meanwhile: Callable[[], object]
     Args:
         call: Calls the flow and returns its summary.
         meanwhile: What to do while Prefect's temporary server starts, if one has to.
+
+    Returns:
+        The summary; where Prefect's server was lost, `history` says so.
+
+    Raises:
+        MachineError: Prefect is in the way of the results.
     """
     from httpx import HTTPError, HTTPStatusError, codes
     from prefect.exceptions import PrefectException
 
+    from flows.ending import take_kept
+    from flows.lost_server import server_of_the_run
     from flows.temporary_server import start_out_of_reach
 
     _show_steps()
     started = time.perf_counter()
-    start_out_of_reach(meanwhile)
-    try:
-        summary = call()
-    except PipelineError:
-        raise
-    except (PrefectException, HTTPError, RuntimeError) as error:
-        if type(error) is RuntimeError and "ephemeral" in str(error).lower():
-            raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
-        if type(error) is RuntimeError and "Failed to reach API" not in str(error):
+    take_kept()
+    with server_of_the_run() as replaced:
+        start_out_of_reach(meanwhile)
+        try:
+            summary = call()
+        except PipelineError:
             raise
-        if isinstance(error, HTTPStatusError) and error.response.status_code == codes.UNAUTHORIZED:
-            raise CallerError(f"The Prefect server that PREFECT_API_URL names asks for a login. {HOW_TO_LOG_IN}") from error
-        raise MachineError(
-            f"Prefect did not answer ({type(error).__name__}). Finished steps are kept; unset PREFECT_API_URL to use a "
-            "temporary server, or start yours, and run again."
-        ) from error
+        except (PrefectException, HTTPError, RuntimeError) as error:
+            if type(error) is RuntimeError and "ephemeral" in str(error).lower():
+                raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
+            if type(error) is RuntimeError and "Failed to reach API" not in str(error):
+                raise
+            if isinstance(error, HTTPStatusError) and error.response.status_code == codes.UNAUTHORIZED:
+                raise CallerError(f"The Prefect server that PREFECT_API_URL names asks for a login. {HOW_TO_LOG_IN}") from error
+            kept = take_kept()
+            if kept is None:
+                raise MachineError(
+                    f"Prefect did not answer ({type(error).__name__}). Finished steps are kept; unset PREFECT_API_URL to use a "
+                    "temporary server, or start yours, and run again."
+                ) from error
+            summary = kept | {"history": "The results are complete, but Prefect's server was lost: the run's history there has no end."}
+    if replaced:
+        told = (
+            f"The results are complete, but no Prefect server answered at {replaced}: the run's history is in the temporary one's database."
+        )
+        summary = summary | {"history": told}
     return {**summary, "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -59,7 +78,7 @@ class _StepLines(logging.Handler):
 
 def _is_not_of_a_run(record: logging.LogRecord) -> bool:
     """Keep a run's records off Prefect's console: a failure is told once, by its message, not three times by its traceback."""
-    return not record.name.startswith(_RUN_LOGGERS)
+    return not record.name.startswith((*_RUN_LOGGERS, *_DELIVERY_LOGGERS))
 
 
 def _show_steps() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from prefect import flow
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
-from prefect.states import Completed
 from prefect.task_runners import TaskRunner
 
+from flows.ending import end_state, keep
 from flows.form import Words
 from flows.runners import RunnerName, result_of, start_runner
 from tasks.errors import CallerError, DataError, MachineError, PipelineError
@@ -140,16 +140,11 @@ def scoring(
     told = summarize(pinned.model_id, scored, reasons, folder, store) if scored else {"summary": None, "drift": None}
     summary = count_rows(pinned.model_id, scored, reasons) | told
     if failed:
-        raise UnscoredFilesError(summary)
-    return final_state(summary)
-
-
-def final_state(summary: dict[str, Any]) -> Any:
-    """Return the state that a finished run ends in, named for what came of it; whoever called the flow gets the summary in it."""
-    told = f"{summary['scored']:,} of {summary['rows']:,} rows scored with {summary['model_id']}, {summary['quarantined']:,} quarantined"
+        raise UnscoredFilesError(keep(summary))
+    message = f"{summary['scored']:,} of {summary['rows']:,} rows scored with {summary['model_id']}, {summary['quarantined']:,} quarantined"
     if summary["drift"]:
-        told += f"; {summary['drift']}"
-    return Completed(name=str(summary["status"]).capitalize(), data=summary, message=f"{told}.")
+        message += f"; {summary['drift']}"
+    return end_state(summary, summary["status"], f"{message}.")
 
 
 def find_sources(

@@ -8,8 +8,8 @@ from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.states import Completed
 
+from flows.ending import end_state
 from flows.form import Folds, Overrides
 from flows.settings import TrainingSettings, compose_settings, override_words
 from tasks.balance import check_balance
@@ -87,12 +87,7 @@ def training(
     summary = summarize(settings, ref_of(model), ref_of(evaluated), ref_of(decided), ref_of(reported), before, store)
     if folded:
         summary["cross_validation"] = asdict(summarize_folds([measured_by(fold, store) for fold in folded]))
-    return final_state(summary)
-
-
-def final_state(summary: dict[str, Any]) -> Any:
-    """Return the state that a finished run ends in, named for what came of it; whoever called the flow gets the summary in it."""
-    return Completed(name=str(summary["status"]).capitalize(), data=summary, message=f"{summary['model_id']}: {summary['reason']}")
+    return end_state(summary, summary["status"], f"{summary['model_id']}: {summary['reason']}")
 
 
 def cross_validate(

@@ -10,6 +10,7 @@ from prefect import State, flow
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.ending import keep
 from flows.form import Minutes, Overrides, Trials
 from flows.settings import built_in_settings, root_of, settings_to_judge
 from tasks.balance import check_balance
@@ -105,7 +106,7 @@ def tuning(
         write_best(study)  # where nothing was left to try, too
         tried = study.trials()
     show_table("tuning-trials", name, trial_table(tried))
-    return summarize(name, reason or "nothing is left to try", tried, place)
+    return keep(summarize(name, reason or "nothing is left to try", tried, place))
 
 
 def _as_child_run(trial: Trial, attempt: Callable[[], Trial]) -> None:
