@@ -27,6 +27,7 @@ INGREDIENTS: Mapping[str, Mapping[str, Any]] = {
     "embedding dropout": {"model.embedding_dropout": 0.0},
     "evidence dropout": {"model.evidence_dropout": 0.0},
     "output dropout": {"model.output_dropout": 0.0},
+    "adversarial training": {"model.adversarial": 0.0},
     "learning-rate decay": {"model.decay": False},
     "gradient clipping": {"model.clip_norm": 1e6},
     "early stopping": {"model.patience": 0},

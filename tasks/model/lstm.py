@@ -59,7 +59,13 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     evidence_dropout: float = Field(0.3, ge=0, lt=1, description="share of evidence dropped in training (default network)")
     output_dropout: float = Field(0.5, ge=0, lt=1, description="share of pooled features dropped in training (default network)")
     soft_labels: float = Field(
-        0.5, ge=0, le=1, description="weight of a teacher's probability in a training label, where there is a teacher (default network)"
+        0.3, ge=0, le=1, description="weight of a teacher's probability in a training label, where there is a teacher (default network)"
+    )
+    adversarial: float = Field(
+        0.05,
+        ge=0,
+        description="each batch is learnt once more with its word vectors moved to where the loss is worse, this far by token; "
+        "0 for not (default network)",
     )
     learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size at the start")
     decay: bool = Field(True, description="let the learning rate fall to zero along a cosine (default network)")
@@ -87,14 +93,16 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
         """Return the article's network and training."""
         return cls(
             network="tutorial", num_words=5000, sequence_length=100, embedding_size=128, units=128, pretrained=False, pair_buckets=0,
-            evidence_size=0,
+            evidence_size=0, adversarial=0,
             learning_rate=1e-3, batch_size=64, epochs=5, patience=0,
         )  # fmt: skip
 
     @classmethod
     def quick(cls) -> "LstmSettings":
         """Return a small network that trains in seconds."""
-        return cls(num_words=5000, sequence_length=128, embedding_size=32, pair_buckets=1 << 14, filters=32, units=16, epochs=2)
+        return cls(
+            num_words=5000, sequence_length=128, embedding_size=32, pair_buckets=1 << 14, filters=32, units=16, adversarial=0, epochs=2
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How the LSTM learns: epochs, early stopping on the validation loss, and Adam that touches only the word vectors a batch holds."""
+"""How the LSTM learns: epochs, early stopping on the validation loss, harder batches, Adam on the word vectors that a batch holds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -202,9 +202,10 @@ def _batches(chunks: Chunks, y: np.ndarray, batch_size: int, order: np.random.Ge
 
 
 def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..., tuple[Any, Any]]:
-    """Return one step of Adam; of an embedding only the rows that the batch holds are moved (and their moments kept)."""
+    """Return one step of training: on a batch as it is and, where settings say so, on what its word vectors are changed to as well."""
+    vectors_of, logits_of = _halves(network)
     variables = [variable.value for variable in network.trainable_variables]
-    moments = [(tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))) for variable in variables]
+    move = _adam(tf, variables)
     ids = tf.TensorSpec((None, settings.chunk_length), tf.int32)
     scalar = tf.TensorSpec((), tf.float32)
 
@@ -213,12 +214,72 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
 
     @tf.function(input_signature=[*inputs, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32), scalar, scalar])
     def step(*given: Any) -> tuple[Any, Any]:
-        *chunks, labels, rate, count = given
-        with tf.GradientTape() as tape:
-            num_reviews = tf.reshape(tf.shape(labels)[0], (1,))
-            logits = tf.reshape(network([*chunks, num_reviews], training=True), (-1,))
-            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
-        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), settings.clip_norm)
+        words, pairs, *others, review, labels, rate, count = given
+        num_reviews = tf.reshape(tf.shape(labels)[0], (1,))
+
+        def learn(change: Any = 0.0) -> tuple[Any, Any, list[Any], Any]:
+            with tf.GradientTape() as tape:
+                vectors = vectors_of([words, pairs], training=True) + change
+                logits = tf.reshape(logits_of([vectors, words, *others, review, num_reviews], training=True), (-1,))
+                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
+            *gradients, slope = tape.gradient(loss, [*variables, vectors])
+            return loss, logits, gradients, slope
+
+        loss, logits, gradients, slope = learn()
+        if settings.adversarial:
+            _, _, more, _ = learn(tf.stop_gradient(worst_change(slope, words, review, settings.adversarial)))
+            gradients = [_sum(tf, *both) for both in zip(gradients, more, strict=True)]
+        gradients, _ = tf.clip_by_global_norm(gradients, settings.clip_norm)
+        move(gradients, rate, count)
+        right = tf.reduce_sum(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
+        return loss, right
+
+    return step
+
+
+def _halves(network: Any) -> tuple[Any, Any]:
+    """Return the network up to its word vectors, and from there on: (words, pairs) → vectors, (vectors, all inputs but pairs) → logits."""
+    import keras
+
+    vectors = network.get_layer("embedding_dropout").input
+    words, pairs, *others = network.inputs
+    return keras.Model([words, pairs], vectors), keras.Model([vectors, words, *others], network.output)
+
+
+def worst_change(slope: Any, words: Any, review: Any, size: float) -> Any:
+    """Return the change of its word vectors that raises the loss of a review most, as far as its slope tells.
+
+    Args:
+        slope: float32, shape (num_chunks, chunk_length, embedding_size): gradient of the loss by the word vectors.
+        words: int32, shape (num_chunks, chunk_length), 0 = padding.
+        review: int32, shape (num_chunks,), ascending: the review each chunk belongs to.
+        size: The change has this length, times the square root of the review's tokens.
+
+    Returns:
+        float32, in the shape of `slope`; zeros where that is.
+
+    Source: Miyato et al. (2017), "Adversarial training methods for semi-supervised text classification", equation 5.
+    """
+    import tensorflow as tf
+
+    squares = tf.math.segment_sum(tf.reduce_sum(slope**2, axis=[1, 2]), review)
+    num_tokens = tf.math.segment_sum(tf.reduce_sum(tf.cast(words != 0, tf.float32), axis=1), review)
+    factor = tf.math.divide_no_nan(size * tf.sqrt(num_tokens), tf.sqrt(squares))
+    return slope * tf.gather(factor, review)[:, None, None]
+
+
+def _sum(tf: Any, first: Any, second: Any) -> Any:
+    if isinstance(first, tf.IndexedSlices):
+        values, indices = tf.concat([first.values, second.values], 0), tf.concat([first.indices, second.indices], 0)
+        return tf.IndexedSlices(values, indices, first.dense_shape)
+    return first + second
+
+
+def _adam(tf: Any, variables: list[Any]) -> Callable[[list[Any], Any, Any], None]:
+    """Return what moves variables by their gradients; of an embedding only the rows that a batch holds (and their moments)."""
+    moments = [(tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))) for variable in variables]
+
+    def move(gradients: list[Any], rate: Any, count: Any) -> None:
         size = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
         for variable, gradient, (mean, square) in zip(variables, gradients, moments, strict=True):
             if isinstance(gradient, tf.IndexedSlices):
@@ -233,7 +294,5 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
                 mean.assign(_BETA_1 * mean + (1 - _BETA_1) * gradient)
                 square.assign(_BETA_2 * square + (1 - _BETA_2) * gradient**2)
                 variable.assign_sub(size * mean / (tf.sqrt(square) + _EPSILON))
-        right = tf.reduce_sum(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
-        return loss, right
 
-    return step
+    return move

@@ -59,6 +59,7 @@ SEARCHED = (
     Searched("model.output_dropout", high=0.8),
     Searched("model.evidence_dropout", high=0.6),
     Searched("model.soft_labels"),
+    Searched("model.adversarial", high=0.1),
     Searched("linear.inverse_regularisation", 1e-3, 1e-1),
     Searched("linear.smoothing", 0.3, 30),
     Searched("vocabulary.min_count", 1, 4, step=1),

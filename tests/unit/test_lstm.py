@@ -6,13 +6,14 @@ import pytest
 from tasks.errors import CallerError
 from tasks.model.embeddings import fit_embeddings
 from tasks.model.lstm import LstmScorer, LstmSettings, build_network, cut_into_chunks, network_weights, pad_before, pair_buckets
-from tasks.model.lstm_training import fit_lstm, soften
+from tasks.model.lstm_training import fit_lstm, soften, worst_change
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
 TINY = LstmSettings(
     num_words=30, sequence_length=24, chunk_length=8, stride=2, kernel_size=4, embedding_size=8, pair_buckets=64, filters=8, units=6,
-    pretrained=False, word_dropout=0, embedding_dropout=0, output_dropout=0, learning_rate=2e-2, epochs=3, patience=1, batch_size=16,
+    pretrained=False, word_dropout=0, embedding_dropout=0, output_dropout=0, adversarial=0, learning_rate=2e-2, epochs=3,
+    patience=1, batch_size=16,
 )  # fmt: skip
 TINY_TUTORIAL = TINY.model_copy(update={"network": "tutorial", "num_words": 40, "patience": 0})
 
@@ -197,7 +198,7 @@ def test_the_best_epoch_comes_back(fitted: dict[str, Any]) -> None:
 def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
     """Training again gives the same weights to the last bit, dropout included; another seed gives others."""
     settings = TINY.model_copy(
-        update={"word_dropout": 0.2, "embedding_dropout": 0.2, "output_dropout": 0.2, "pretrained": True, "epochs": 1}
+        update={"word_dropout": 0.2, "embedding_dropout": 0.2, "output_dropout": 0.2, "adversarial": 0.05, "pretrained": True, "epochs": 1}
     )
     train, y = fitted["train"][0].take(np.arange(200)), fitted["train"][1][:200]
     vectors = [fit_embeddings(train, TINY.num_words, TINY.embedding_size, seed) for seed in (3, 3, 4)]
@@ -206,6 +207,31 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
     )
     assert all(first[name].tobytes() == again[name].tobytes() for name in first)
     assert any(first[name].tobytes() != other[name].tobytes() for name in first)
+
+
+def test_word_vectors_are_changed_to_where_a_review_has_more_loss() -> None:
+    """Each review's change lies along its own slope, as long as its tokens want it, however steep; flat ones are left alone."""
+    words = np.array([[3, 4, 0], [5, 6, 7], [8, 0, 0], [9, 9, 9]], np.int32)
+    slope = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32) * np.array([1e-3, 1e-3, 50, 0], np.float32)[:, None, None]
+
+    change = worst_change(slope, words, np.array([0, 0, 1, 2], np.int32), 0.5).numpy()
+
+    for rows, num_tokens in (([0, 1], 5), ([2], 1)):
+        assert np.linalg.norm(change[rows]) == pytest.approx(0.5 * np.sqrt(num_tokens), rel=1e-5)
+        assert np.vdot(change[rows], slope[rows]) == pytest.approx(np.linalg.norm(change[rows]) * np.linalg.norm(slope[rows]), rel=1e-5)
+    assert not change[3].any()
+
+
+def test_changes_of_word_vectors_teach_doubt(fitted: dict[str, Any]) -> None:
+    """Who learns word order with its vectors moved against it learns it too, and is less sure of what it has seen."""
+    (train, y), (validation, y_validation) = fitted["train"], fitted["validation"]
+    settings = TINY.model_copy(update={"adversarial": 0.5})
+
+    moved = fit_lstm(train, y, validation, y_validation, settings, 0)
+
+    assert moved.history[-1]["val_accuracy"] > 0.95
+    plain, doubting = (LstmScorer(model.weights, TINY).logits(train) for model in (fitted["model"], moved))
+    assert np.abs(doubting).mean() < np.abs(plain).mean()
 
 
 def test_a_teacher_softens_the_labels(fitted: dict[str, Any]) -> None:
