@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: train serve test soak mutants check lock clean
+.PHONY: train serve test soak mutants bench check lock clean
 
 train: $(INSTALLED)
 	$(BIN)/sentiment train
@@ -23,6 +23,10 @@ soak: $(INSTALLED)
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py
 
+# Measures everything beside what people would use instead; wants a machine that does nothing else.
+bench: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bench.py
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,7 +44,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-		--extra dask --extra excel --group dev pyproject.toml -o requirements.lock
+		--extra dask --extra excel --group dev --group bench pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
