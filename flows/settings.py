@@ -12,6 +12,7 @@ from tasks.balance import BalanceSettings
 from tasks.dotted import change_settings, told_problems
 from tasks.errors import CallerError
 from tasks.ingest import IngestSettings
+from tasks.json_text import parse_json
 from tasks.model.fitting import TrainSettings
 from tasks.model.gate import GateSettings
 from tasks.model.lstm import LstmSettings
@@ -146,8 +147,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise CallerError(f"--set {text!r} is not NAME=VALUE. Example: --set model.epochs=8.")
     try:
-        return name.strip(), json.loads(value)
-    except json.JSONDecodeError:
+        return name.strip(), parse_json(value)
+    except ValueError:
         return name.strip(), value
 
 

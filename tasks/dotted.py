@@ -1,5 +1,7 @@
 """Settings by dotted name, such as `model.epochs`: change some, list all, look one up."""
 
+import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
@@ -30,10 +32,24 @@ def change_settings(settings: Settings, changes: Iterable[tuple[str, Any]]) -> S
         _entry(group, path[-1], name)
         group[path[-1]] = value
     try:
-        return type(settings).model_validate(plain)
+        changed = type(settings).model_validate(plain)
     except ValidationError as error:
         given = ", ".join(f"{name}={value}" for name, value in changes)
         raise CallerError(f"A setting does not fit: {told_problems(error)}. Given: {given}.") from None
+    for name, value in flat_settings(changed.model_dump()).items():
+        if isinstance(value, float) and not math.isfinite(value):  # nothing is above or below NaN, so it would switch rules off unsaid
+            raise CallerError(f"A setting does not fit: {name} is {value}. Expected a finite number.")
+    _check_text(changed.model_dump(), changes)
+    return changed
+
+
+def _check_text(plain: Any, changes: Iterable[tuple[str, Any]]) -> None:
+    """Refuse text that cannot be written down: a word on the command line that is not in the terminal's encoding."""
+    try:
+        json.dumps(plain, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        names = ", ".join(name.encode(errors="replace").decode() for name, _ in changes)
+        raise CallerError(f"A setting does not fit: its text is not UTF-8. Given: {names}.") from None
 
 
 def told_problems(error: ValidationError) -> str:

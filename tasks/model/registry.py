@@ -188,14 +188,14 @@ def history(store: Store) -> list[Promotion]:
 def decisions(store: Store) -> list[Promotion]:
     """Return every promotion and every refusal, the first first."""
     try:
-        lines = (models_folder(store) / _HISTORY).read_text(encoding="utf-8").splitlines()
+        lines = (models_folder(store) / _HISTORY).read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     entries = []
     for line in lines:
         try:
-            entries.append(Promotion.from_json(parse_json(line)))
-        except (ValueError, TypeError, AttributeError):  # torn by a power cut; champion.json is what counts
+            entries.append(Promotion.from_json(parse_json(line.decode())))
+        except (ValueError, TypeError, AttributeError):  # torn by a power cut, or damaged; champion.json is what counts
             continue
     return entries
 

@@ -1,10 +1,12 @@
 """A file's bytes, decompressed as a stream: recognised by its first bytes, bounded, never unpacked to disk."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -16,7 +18,7 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from tasks.errors import CallerError, DataError, MachineError
+from tasks.errors import CallerError, DataError, MachineError, PipelineError
 from tasks.reviews.folders import is_skipped
 
 # DEFLATE reaches 1032:1, bz2, xz and zst far more; people's text reaches 3:1 to 20:1. Ten times that is allowed,
@@ -113,11 +115,8 @@ def list_members(path: Path) -> tuple[str, ...]:
     """
     if not is_archive(path):
         return ()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is a damaged zip archive: {error}. Copy or export it again.") from error
+    with _zip_file(path, str(path)) as archive:
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
     if "[Content_Types].xml" in names or "mimetype" in names:
         raise DataError(f"{path} is an office document, but no .xlsx workbook. Save it as .xlsx or .csv.")
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -147,9 +146,9 @@ def _is_workbook(path: Path) -> bool:
     if compression_of_file(path) != "zip":
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _zip_file(path, str(path)) as archive:
             return "xl/workbook.xml" in archive.namelist()
-    except zipfile.BadZipFile:
+    except DataError:
         return False
 
 
@@ -159,7 +158,7 @@ def check_declared_size(path: Path, where: str) -> None:
     Raises:
         DataError: The same limits as `open_decompressed`.
     """
-    with zipfile.ZipFile(path) as archive:
+    with _zip_file(path, where) as archive:
         check_ratio(sum(info.file_size for info in archive.infolist()), path.stat().st_size, where)
 
 
@@ -300,13 +299,33 @@ def open_member(path: Path, member: str | None) -> tuple[io.BufferedReader, int]
             raise CallerError(f"{path} holds {len(members)} files; name one of them: {', '.join(members[:5])}…")
         member = members[0]
     where = place(path, member)
+    if member not in members:
+        raise CallerError(f"{path} holds no file {member!r}. It holds: {', '.join(members[:5])}.")
+    with _zip_file(path, where) as archive:
+        info = archive.getinfo(member)
+        return _buffered(archive.open(info), None, info.compress_size, where), info.compress_size
+
+
+@contextmanager
+def _zip_file(path: Path, where: str) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive whose directory may be damaged, or made to do harm.
+
+    Raises:
+        DataError: It is damaged, encrypted or packed in a way that is unknown here.
+        MachineError: The disk refuses.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(member)
-            return _buffered(archive.open(info), None, info.compress_size, where), info.compress_size
-    except KeyError as error:
-        raise CallerError(f"{path} holds no file {member!r}. It holds: {', '.join(members[:5])}.") from error
-    except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+            yield archive
+    except PipelineError:
+        raise
+    except (zipfile.BadZipFile, EOFError, struct.error) as error:
+        raise DataError(f"{where} is a damaged zip archive: {error}. Copy or export it again.") from error
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # an offset that leads before the file's beginning
+            raise DataError(f"{where} is a damaged zip archive: {error.strerror}. Copy or export it again.") from error
+        raise MachineError(f"Reading {where} failed: {error}.") from error
+    except (RuntimeError, ValueError) as error:  # a password, an unknown method, a name that cannot be decoded
         raise DataError(f"{where} cannot be unpacked here: {error}. Unpack it first.") from error
 
 

@@ -49,3 +49,11 @@ def test_field_below_a_group_that_can_be_off() -> None:
     assert value_of(TrainingSettings(linear=None), "linear.max_ngram") is None
     with pytest.raises(CallerError, match="Known here: max_ngram"):
         field_of(TrainingSettings, "linear.x")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\udcff"])
+def test_values_that_say_nothing_are_refused(value: object) -> None:
+    """What is no number, has no end, or cannot be written down as text is refused by name: it would switch rules off, or fail later."""
+    name = "ingest.text_column" if isinstance(value, str) else "ingest.labels.positive_at_least"
+    with pytest.raises(CallerError, match=name):
+        change_settings(TrainingSettings(), [(name, value)])
