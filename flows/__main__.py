@@ -237,9 +237,36 @@ def _minutes(text: str) -> float:
     return number
 
 
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line; an option that there is not ends it with exit code 2 and the name of the one that may be meant."""
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        parser = commands.choices[options.command]
+        wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
+        parser.error(f"there is no {'option' if wrong.startswith('-') else 'argument'} {wrong}{_meant(wrong, parser)}")
+    return options
+
+
+def _meant(wrong: str, parser: argparse.ArgumentParser) -> str:
+    """Return what to say of an option that does not exist: the one, or the setting, whose name is most like it."""
+    import difflib
+
+    known = {option: option for option in parser._option_string_actions if option.startswith("--")}
+    if "--set" in known:
+        from flows.form import overrides_schema
+        from flows.settings import TrainingSettings
+
+        for name in overrides_schema(TrainingSettings)["properties"]:
+            known.setdefault("--" + name.rpartition(".")[2].replace("_", "-"), f"--set {name}=…")
+    close = difflib.get_close_matches(wrong.partition("=")[0], known, n=1)
+    return f". Did you mean {known[close[0]]}?" if close else f"; `{parser.prog} --help` lists them"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = build_parser().parse_args(arguments)
+    options = parse(arguments)
     _quieten_libraries()
     from flows import commands, doctor, experiments, serving
     from tasks.errors import PipelineError

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.options import Outcome, check_files, flow_arguments, overrides_of, printer_of, reader_options, store_of
+from flows.options import Outcome, check_columns, check_files, flow_arguments, overrides_of, printer_of, reader_options, store_of
 from flows.running import run_flow
 from tasks.errors import CallerError
 from tasks.store import Store
@@ -25,6 +25,7 @@ def train(options: Namespace) -> Outcome:
     from flows.settings import compose_settings
     from flows.training import training
     from tasks.model.registry import check_reason
+    from tasks.reviews.columns import find_label_column, find_text_column
 
     overrides = overrides_of(options)
     if options.reproduce:
@@ -32,6 +33,12 @@ def train(options: Namespace) -> Outcome:
     settings = compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
     check_reason(options.force_promote)
     check_files([*options.sources, *(options.unlabelled or []), options.golden_test], settings.ingest.reader)
+    ingest = settings.ingest
+    check_columns(
+        options.sources,
+        ingest.reader,
+        lambda names: (find_text_column(names, ingest.text_column), find_label_column(names, ingest.label_column)),
+    )
     summary = run_flow(lambda: training(**flow_arguments(options, overrides), force_promote=options.force_promote, folds=options.folds))
     _print_training(summary)
     return summary, 0
@@ -64,6 +71,7 @@ def score(options: Namespace) -> Outcome:
     from flows.scoring import UnscoredFilesError, purpose_of, scoring
     from tasks.inbox import has_news
     from tasks.model.runtime import import_tensorflow
+    from tasks.reviews.columns import find_text_column
     from tasks.reviews.readers import ReaderSettings
     from tasks.score import ScoreSettings
 
@@ -80,6 +88,8 @@ def score(options: Namespace) -> Outcome:
         raise CallerError("--every is the seconds between two looks into an --inbox.")
     if not options.inbox:
         check_files(options.inputs, reader)
+        if len(options.inputs) == 1 and Path(options.inputs[0]).is_file():  # of several files one that is wrong does not stop the others
+            check_columns(options.inputs, reader, lambda names: find_text_column(names, options.text_column))
 
     def call() -> dict[str, Any]:
         try:

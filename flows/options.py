@@ -59,6 +59,37 @@ def check_files(names: Iterable[str | None], reader: "ReaderSettings") -> None:
             find_files(name, None, reader)
 
 
+def check_columns(names: Iterable[str], reader: "ReaderSettings", find: Callable[[list[str]], object]) -> None:
+    """Refuse columns that are not there at once, before Prefect has started, by the first rows of the first file of each name.
+
+    What else may be wrong with a file, and with the files after it, the run itself tells.
+
+    Args:
+        names: Sources, as for `check_files`.
+        reader: How they will be read.
+        find: Finds in a list of columns those that are needed, or raises CallerError.
+    """
+    from tasks.errors import DataError, MachineError
+    from tasks.reviews.remote import is_remote
+    from tasks.reviews.sources import IMDB, find_files
+    from tasks.schemas import SAMPLE
+
+    for name in names:
+        if name in (SAMPLE, IMDB) or is_remote(name):
+            continue
+        source = find_files(name, None, reader)[0]
+        try:
+            batch = next(iter(source.read(reader)), None)
+        except (DataError, MachineError, OSError):
+            continue
+        if batch is None:
+            continue
+        try:
+            find(batch.columns.schema.names)
+        except CallerError as error:
+            raise CallerError(f"{source.name}: {error}") from None
+
+
 def reader_options(options: Namespace) -> dict[str, Any]:
     """Return what the options say of how to read; None is for what they leave to be detected."""
     delimiter = options.delimiter.replace("\\t", "\t") if options.delimiter else None

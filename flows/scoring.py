@@ -20,7 +20,7 @@ from tasks.fingerprint import sha256_of_json
 from tasks.inbox import Memory, apart, find_new, open_memory
 from tasks.model.bundle import check_bundle, is_sample
 from tasks.model.registry import champion, models_folder
-from tasks.outcome import log_step, run_logger
+from tasks.outcome import log_step, rename_flow_run, run_logger
 from tasks.pins import PinnedModel, pin, unpin
 from tasks.progress import run_progress
 from tasks.results import ResultFormat
@@ -125,6 +125,7 @@ def scoring(
         files = [(found.source.name, found.source.member, found.digest) for found in looked_at]
         job = sha256_of_json([settings.model_dump(mode="json"), output, files])
         pinned = pin_champion(current, job, store) if model == "champion" else current
+        rename_flow_run(tags=[pinned.model_id])
         if is_sample(models_folder(store) / pinned.model_id):
             run_logger().warning("Model %s was trained on the generated sample: its scores mean nothing.", pinned.model_id)
         folder = Path(output).resolve() if output else store.root / "scores" / pinned.model_id

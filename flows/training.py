@@ -24,6 +24,8 @@ from tasks.model.registry import Promotion, champion, check_reason, verdict_of
 from tasks.outcome import ref_of, rename_flow_run
 from tasks.promote import promote
 from tasks.report import report
+from tasks.reviews.sources import IMDB
+from tasks.schemas import SAMPLE
 from tasks.split import split
 from tasks.store import ArtifactRef, Store
 from tasks.tokenize import tokenize
@@ -69,7 +71,10 @@ def training(
 
     golden = read_golden(golden_test, settings.ingest, store) if golden_test else None
     ingested = ingest(sources, settings.ingest, store)
-    rename_flow_run(f"retrain {', '.join(Path(source).name for source in sources)} {ref_of(ingested).rows:,} rows {Path(preset).name}")
+    tags = [Path(preset).name, *sorted({source if source in (SAMPLE, IMDB) else "files" for source in sources})]
+    rename_flow_run(
+        f"retrain {', '.join(Path(source).name for source in sources)} {ref_of(ingested).rows:,} rows {Path(preset).name}", tags
+    )
     cleaned = clean(ingested, settings.clean, store)
     tokenized = tokenize(cleaned, settings.tokenize, store)
     rows = split(tokenized, settings.split, store, golden)
@@ -83,6 +88,8 @@ def training(
     told = _with_its_days(overrides or {}, settings)
     command = command_line(sources, preset, told, unlabelled_sources or [], force_promote, golden_test, folds)
     reported = report(model, evaluated, decided, folded, command, store)
+
+    rename_flow_run(tags=[*tags, verdict_of(ref_of(decided), store).model_id])
 
     summary = summarize(settings, ref_of(model), ref_of(evaluated), ref_of(decided), ref_of(reported), before, store)
     if folded:

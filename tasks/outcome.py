@@ -1,6 +1,7 @@
 """How a step's result and its messages reach Prefect: the state's name, the run's log, and nothing of the data."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -29,16 +30,17 @@ def ref_of(outcome: Any) -> ArtifactRef:
     return outcome if isinstance(outcome, ArtifactRef) else outcome.result()
 
 
-def rename_flow_run(name: str) -> None:
-    """Give the flow run under way another name in Prefect's history; a lost server costs only this."""
+def rename_flow_run(name: str | None = None, tags: Sequence[str] = ()) -> None:
+    """Give the flow run under way another name in Prefect's history, and tags besides its own; a lost server costs only this."""
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
     try:
         with get_client(sync_client=True) as client:
-            client.update_flow_run(flow_run_id=UUID(str(flow_run.get_id())), name=name)
+            all_tags = sorted({*flow_run.get_tags(), *tags}) if tags else None
+            client.update_flow_run(flow_run_id=UUID(str(flow_run.get_id())), name=name, tags=all_tags)
     except Exception as error:  # the history may be lost, never the result
-        run_logger().warning("The run keeps its name in the Prefect UI: %s.", type(error).__name__)
+        run_logger().warning("The run keeps its name and tags in the Prefect UI: %s.", type(error).__name__)
 
 
 def show_table(key: str, description: str, table: list[dict[str, Any]]) -> None:

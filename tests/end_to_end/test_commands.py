@@ -110,6 +110,42 @@ def test_failures_are_told_with_their_remedy(
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "--sed", "1"], "there is no option --sed. Did you mean --set seed=…?"),
+        (["train", "--preste", "quick"], "there is no option --preste. Did you mean --preset?"),
+        (["score", "a.csv", "--outptu=b"], "there is no option --outptu=b. Did you mean --output?"),
+        (["models", "list", "--quietly"], "there is no option --quietly; `sentiment models --help` lists them"),
+        (["verify", "more"], "there is no argument more"),
+    ],
+)
+def test_unknown_options_are_told_with_what_may_be_meant(capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
+    """An option that there is not ends a command with exit code 2 and the option, or the setting, whose name is most like it."""
+    from flows.__main__ import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_columns_are_looked_for_before_prefect_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without the columns that a command needs is refused with exit code 2 and its name, and no run is begun."""
+    from flows import commands
+    from flows.__main__ import main
+
+    def begin(*_: object) -> None:
+        raise AssertionError("a run was begun")
+
+    monkeypatch.setattr(commands, "run_flow", begin)
+    nothing = tiny.write_reviews(tmp_path / "nothing.csv", [["1", "2", "3", "4"]], ["a", "b", "c", "d"])
+    unlabelled = tiny.write_reviews(tmp_path / "unlabelled.csv", [["1", "So so.", "3", "4"]], ["id", "review", "c", "d"])
+
+    assert main(["train", str(unlabelled)]) == main(["score", str(nothing)]) == main(["score", str(unlabelled), "--text-column=x"]) == 2
+
+
 def test_labels_can_be_dropped(sentiment: Callable[..., Command], tmp_path: Path) -> None:
     """What the message proposes helps: with --label meh=drop the same file trains, and the dropped rows are counted."""
     reviews = tiny.write_reviews(tmp_path / "reviews.csv", [*BAD_LABELS, *(tiny.write_row(number) for number in range(200, 400))])

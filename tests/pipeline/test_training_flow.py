@@ -298,5 +298,6 @@ def test_prefect_shows_the_run(trained: tiny.Trained, artifacts: Path) -> None:
         "data-quality": "table",
     }
     assert flow_run.name == "retrain reviews.csv 410 rows quick"
+    assert sorted(flow_run.tags) == sorted(["files", "quick", trained.summary["model_id"]])
     assert state.is_completed()
     assert state.result()["status"] == "unchanged"
