@@ -270,6 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quieten_libraries()
     from flows import commands, doctor, experiments, serving
     from tasks.errors import PipelineError
+    from tasks.printable import printable
 
     run: dict[str, Any] = {
         "train": commands.train,
@@ -286,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         summary, exit_code = run[options.command](options)
     except PipelineError as error:
-        print(f"sentiment {options.command}: {error}", file=sys.stderr)
+        print(f"sentiment {options.command}: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import CallerError
+from tasks.printable import printable
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -117,4 +118,4 @@ def store_of(options: Namespace) -> Store:
 
 def printer_of(options: Namespace) -> Callable[[str], None]:
     """Return a print for people: to stderr when stdout is for the summary."""
-    return lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
+    return lambda line: print(printable(line), file=sys.stderr if options.json else sys.stdout, flush=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.login import HOW_TO_LOG_IN
+from tasks.printable import printable
 
 _OWN_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "tasks")
 _DELIVERY_LOGGERS = ("prefect.events", "prefect._internal")  # print each event that a lost server does not get
@@ -71,9 +72,9 @@ class _StepLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "step"):
-            print(record.getMessage(), file=sys.stderr, flush=True)
+            print(printable(record.getMessage()), file=sys.stderr, flush=True)
         elif record.levelno >= logging.WARNING and any(Path(record.pathname).is_relative_to(folder) for folder in _OWN_CODE):
-            print(f"{'':<9} {record.getMessage()}", file=sys.stderr, flush=True)
+            print(f"{'':<9} {printable(record.getMessage())}", file=sys.stderr, flush=True)
 
 
 def _is_not_of_a_run(record: logging.LogRecord) -> bool:

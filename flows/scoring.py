@@ -1,6 +1,7 @@
 """The scoring flow: applies one model to review files, a task a file or a stretch of Parquet. One bad file does not stop the others."""
 
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -42,6 +43,7 @@ from tasks.score import (
 from tasks.store import Store
 from tasks.summarize import summarize
 
+_LONGEST_STEM = 120
 _ENDINGS = {
     ".csv",
     ".tsv",
@@ -312,7 +314,15 @@ def output_places(looked_at: list[LookedAt], folder: Path, ending: str, *, by_co
         raise CallerError(
             f"Several inputs have the same name: {', '.join(sorted(n for n, c in Counter(names).items() if c > 1))}. Score them one by one."
         )
-    return [folder / f"{name}.scored.{ending}" for name in names]
+    return [folder / f"{_shortened(name)}.scored.{ending}" for name in names]
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves a file system room for endings; of one that is too long, its beginning and a digest of all of it."""
+    encoded = name.encode()
+    if len(encoded) <= _LONGEST_STEM:
+        return name
+    return f"{encoded[:_LONGEST_STEM].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:12]}"
 
 
 def _stem(name: str) -> str:

@@ -252,7 +252,10 @@ def _write_json_lines(file: BinaryIO, batches: Iterable[pa.RecordBatch]) -> int:
 def _plain(column: pa.Array) -> list[Any]:
     if pa.types.is_float32(column.type):  # 0.1, not the 0.10000000149011612 that is the nearest double
         return [None if value is None else float(value) for value in column.cast(pa.string()).to_pylist()]
-    return cast(list[Any], column.to_pylist())
+    try:
+        return cast(list[Any], column.to_pylist())
+    except (OverflowError, ValueError):  # a day after the year 9999, as of a time in the wrong unit
+        return cast(list[Any], column.cast(pa.string()).to_pylist())
 
 
 def _json_text(value: Any) -> str:

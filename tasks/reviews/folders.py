@@ -25,4 +25,4 @@ def is_skipped(path: Path) -> bool:
     name = path.name
     if name.endswith(_ENDINGS) or name in _NAMES or name == _PAGE or name.startswith("~$"):
         return True
-    return any(part.startswith(".") or part.endswith(_RESULTS) for part in path.parts)
+    return any((part.startswith(".") and part != "..") or part.endswith(_RESULTS) for part in path.parts)

@@ -11,6 +11,7 @@ from typing import IO, Protocol, TypeVar
 
 from tasks.errors import CallerError, PipelineError
 from tasks.fingerprint import sha256_of_json
+from tasks.printable import is_utf8, printable
 from tasks.progress import row_progress
 from tasks.reviews import imdb
 from tasks.reviews.batches import Batch
@@ -238,6 +239,8 @@ def find_files(pattern: str, downloads: Path | None = None, reader: ReaderSettin
     """
     if is_remote(pattern):
         return _find_remote(pattern, downloads, reader)
+    if not is_utf8(pattern):
+        raise CallerError(f"The name of {printable(pattern)} is not UTF-8, so no record could hold it. Rename the file or folder.")
     place = Path(pattern)
     if place.is_file():
         return _members(place, place.name)
@@ -249,6 +252,9 @@ def find_files(pattern: str, downloads: Path | None = None, reader: ReaderSettin
         files = sorted(path for path in matches if is_file(path) and not is_skipped(path.relative_to(base)))
     if not files:
         raise _nothing("The folder holds no files" if place.is_dir() else "There is no such file, folder or match", pattern)
+    for path in files:
+        if not is_utf8(str(path)):
+            raise CallerError(f"The name of {printable(str(path))} is not UTF-8, so no record could hold it. Rename the file.")
     if place.is_dir() and _are_texts(files, place, reader):
         return [FileSource(place, place.resolve().name)]
     return [source for path in files for source in _members(path, path.relative_to(base).as_posix())]

@@ -111,11 +111,12 @@ def _open_parquet(path: Path, member: str | None) -> Iterator[tuple[Any, int]]:
         try:
             # Buffered, and not read ahead: otherwise a row group, which may be the whole file, is held in memory.
             file = pq.ParquetFile(plain, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a column's name is no UTF-8
             raise _parquet_failure(where, error) from error
         with file:
             groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
             check_ratio(sum(group.total_byte_size for group in groups), plain.stat().st_size, where)
+            _check_columns(file, where)
             yield file, _rows_at_once(plain, groups)
 
 
@@ -132,6 +133,23 @@ def _parquet_batches(where: str, file: Any, num_rows: int, start: int, stop: int
             if first < end:
                 yield batch.slice(first, end - first)
             row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _parquet_failure(where, error) from error
+    if row != ends[wanted[-1]]:  # as Arrow ends without an error where a column states fewer values than there are rows
+        raise DataError(
+            f"{where} is a damaged Parquet file (it states {ends[wanted[-1]]:,} rows and holds {row:,}). Copy or export it again."
+        )
+
+
+def _check_columns(file: Any, where: str) -> None:
+    """Let Arrow look at every column of every row group while it can tell of errors: `RowGroupMetaData.column` ends the process.
+
+    Raises:
+        DataError: What the footer says of a column does not fit together.
+    """
+    try:
+        for index in range(file.num_row_groups):
+            next(file.iter_batches(1, row_groups=[index], use_threads=False), None)
     except (pa.ArrowException, OSError) as error:
         raise _parquet_failure(where, error) from error
 
