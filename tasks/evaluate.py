@@ -1,5 +1,6 @@
 """evaluate: scores the model, its parts and its baselines on the test rows, once, and seals the bundle with what it found."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from tasks.model.stack import sigmoid
 from tasks.model.vocabulary import TokenIds, VocabularySettings, fit_vocabulary
 from tasks.model_card import render_model_card
 from tasks.outcome import log_step, prefect_state
-from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
+from tasks.reviews.text import CleanSettings, TokenizeSettings, tokens_of
 from tasks.schemas import GOLDEN, GOLDEN_PREDICTIONS, REVIEW, REVIEW_ID, SENTIMENT, SOURCE, SPLIT, TOKENS
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store, atomic_file
 from tasks.tables import TableWriter, read_batches
@@ -153,16 +154,13 @@ def linear_baseline(rows: ArtifactRef, store: Store) -> np.ndarray:
     Returns:
         float32, shape (num_test_rows,): probability of positive.
     """
-    clean, tokenize = CleanSettings(), TokenizeSettings()
+    read = functools.partial(tokens_of, clean=CleanSettings(), tokenize=TokenizeSettings())
 
     def ids_of(side: str) -> TokenIds:
-        return vocabulary.encode(pa.chunked_array([tokens_of(reviews) for reviews in _columns_of(side, REVIEW, rows, store)]))
-
-    def tokens_of(reviews: pa.Array) -> pa.Array:
-        return tokenize_reviews(clean_reviews(reviews, clean), tokenize)
+        return vocabulary.encode(pa.chunked_array([read(reviews) for reviews in _columns_of(side, REVIEW, rows, store)]))
 
     settings = LinearSettings()
-    vocabulary = fit_vocabulary(map(tokens_of, _columns_of("train", REVIEW, rows, store)), VocabularySettings())
+    vocabulary = fit_vocabulary(map(read, _columns_of("train", REVIEW, rows, store)), VocabularySettings())
     training, validation = ((ids_of(side), labels_of(side, rows, store)) for side in ("train", "validation"))
     fitted = fit_linear(*training, settings, seed=0)
     ids, y = TokenIds.concatenate([training[0], validation[0]]), np.concatenate([training[1], validation[1]])

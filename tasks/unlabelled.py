@@ -20,7 +20,7 @@ from tasks.reviews.near_duplicates import NO_ROW, HeldOutReviews, NearDuplicateS
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sample import SampleSettings
 from tasks.reviews.sources import ImdbSource, Source, resolve_sources
-from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, normalise_text, text_hashes, tokenize_reviews
+from tasks.reviews.text import CleanSettings, TokenizeSettings, normalise_text, text_hashes, tokens_of
 from tasks.schemas import GOLDEN, REVIEW, SOURCE, SOURCE_ROW, SPLIT, TEXT_HASH, TOKENS
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import TableWriter, map_in_order, read_batches, read_columns
@@ -115,7 +115,7 @@ class _Screen:
     def prepare(self, batch: Batch, source: str) -> tuple[pa.RecordBatch, np.ndarray]:
         """Return source, row, hash and tokens of a batch, and the fate of each review, as far as it does not hang on other batches."""
         reviews = text_of(batch.columns, find_text_column(batch.columns.schema.names, self._settings.text_column))
-        tokens = tokenize_reviews(clean_reviews(reviews, self._settings.clean), self._settings.tokenize)
+        tokens = tokens_of(reviews, self._settings.clean, self._settings.tokenize)
         text = normalise_text(reviews)
         hashes = text_hashes(reviews, text)
         fates = np.full(len(reviews), KEPT, dtype=object)

@@ -23,7 +23,7 @@ from tasks.model.linear import LinearSettings, linear_logits, logits_and_evidenc
 from tasks.model.lstm import LstmScorer, LstmSettings
 from tasks.model.stack import StackWeights, apply_stack, stacked_log_odds
 from tasks.model.vocabulary import TokenIds, Vocabulary
-from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
+from tasks.reviews.text import CleanSettings, TokenizeSettings, tokens_of
 
 FORMAT = 1
 WEIGHTS, VOCABULARY, SETTINGS, PROFILE, GOLDEN, SEEN, TRAINING, ORIGIN = (
@@ -110,7 +110,7 @@ class SentimentModel:
 
     def tokens(self, reviews: pa.Array) -> pa.Array:
         """Return the tokens of raw reviews, list<string>, shape (num_rows,), by the model's own rules."""
-        return tokenize_reviews(clean_reviews(reviews, self.settings.clean), self.settings.tokenize)
+        return tokens_of(reviews, self.settings.clean, self.settings.tokenize)
 
     def logits(self, ids: TokenIds) -> dict[str, np.ndarray]:
         """Return each part's log-odds of positive, float32, shape (num_rows,)."""

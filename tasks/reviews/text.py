@@ -59,6 +59,13 @@ def tokenize_reviews(text: pa.Array, settings: TokenizeSettings) -> pa.Array:
     return tokenize_text(text)
 
 
+def tokens_of(reviews: pa.Array, clean: CleanSettings, tokenize: TokenizeSettings) -> pa.Array:
+    """Return `tokenize_reviews(clean_reviews(reviews, clean), tokenize)`; faster where the text between need not be written."""
+    if clean.rules == tokenize.rules == "default":
+        return _split(_spaced(reviews, punctuation=clean.punctuation))
+    return tokenize_reviews(clean_reviews(reviews, clean), tokenize)
+
+
 def clean_text(reviews: pa.Array, *, punctuation: bool = True) -> pa.Array:
     """Clean reviews by the default rules: tags and symbols to spaces, lower case, punctuation as tokens of its own.
 
@@ -72,12 +79,15 @@ def clean_text(reviews: pa.Array, *, punctuation: bool = True) -> pa.Array:
     >>> clean_text(pa.array(["It's NOT good!<br />Café 7/10"])).to_pylist()
     ["it's not good ! café 7 10"]
     """
+    return _join(_split(_spaced(reviews, punctuation=punctuation)))
+
+
+def _spaced(reviews: pa.Array, *, punctuation: bool) -> pa.Array:
+    """Return cleaned text with spaces, one or several, between its tokens and perhaps at its ends."""
     text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
     text = pc.replace_substring(pc.replace_substring(text, "’", "'"), "_", " ")
     text = pc.replace_substring_regex(pc.replace_substring_regex(text, TAG, " "), NOT_TOKENS if punctuation else NOT_WORDS, " ")
-    if punctuation:
-        text = pc.replace_substring_regex(text, f"([{MARKS}])", r" \1 ")
-    return _join(_split(text))
+    return pc.replace_substring_regex(text, f"([{MARKS}])", r" \1 ") if punctuation else text
 
 
 def clean_tutorial_text(reviews: pa.Array, stop_words: Sequence[str]) -> pa.Array:

@@ -39,11 +39,16 @@ def _text(found: Found) -> list[str]:
 
 
 def _training(found: Found) -> list[str]:
-    theirs = found["the article"]
+    theirs = found["article"]
     return _table(
         ["training, everything after tokenizing", "accuracy on test rows", "CPU seconds", "by the article's"],
         (
-            [name, f"{entry['accuracy']:.2%}", f"{entry['cpu_seconds']:,.0f}", f"{entry['cpu_seconds'] / theirs['cpu_seconds']:.2f} ×"]
+            [
+                NAMES.get(name, name),
+                f"{entry['accuracy']:.2%}",
+                f"{entry['cpu_seconds']:,.0f}",
+                f"{entry['cpu_seconds'] / theirs['cpu_seconds']:.2f} ×",
+            ]
             for name, entry in found.items()
         ),
     )

@@ -28,7 +28,7 @@ from tasks.reviews.batches import ROWS_PER_BATCH
 from tasks.reviews.columns import find_text_column, text_of
 from tasks.reviews.readers import ReaderSettings, read_batches
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
-from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, tokenize_reviews
+from tasks.reviews.text import CleanSettings, TokenizeSettings, tokens_of
 from tasks.tables import map_in_order
 
 ROWS_OF_THE_SLOW, NUM_WORDS = 5_000, 30_000
@@ -38,11 +38,8 @@ def ours(reviews: pa.Array, clean: CleanSettings, tokenize: TokenizeSettings, wo
     """Return what turns the reviews into ids as training and scoring do."""
     batches = [reviews.slice(start, ROWS_PER_BATCH) for start in range(0, len(reviews), ROWS_PER_BATCH)]
 
-    def tokens_of(batch: pa.Array) -> pa.ListArray:
-        return tokenize_reviews(clean_reviews(batch, clean), tokenize)
-
-    vocabulary: Vocabulary = fit_vocabulary(map(tokens_of, batches), words)
-    return lambda: list(map_in_order(lambda batch: vocabulary.encode(tokens_of(batch)), batches))
+    vocabulary: Vocabulary = fit_vocabulary((tokens_of(batch, clean, tokenize) for batch in batches), words)
+    return lambda: list(map_in_order(lambda batch: vocabulary.encode(tokens_of(batch, clean, tokenize)), batches))
 
 
 def article(texts: Sequence[str]) -> Callable[[], Any]:

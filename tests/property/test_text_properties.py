@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from tasks.reviews.readers import ReaderSettings, read_batches
 from tasks.reviews.sample import SampleSettings, generate_reviews
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
-from tasks.reviews.text import clean_text, clean_tutorial_text, text_hashes, tokenize_text, tokenize_tutorial_text
+from tasks.reviews.text import (
+    CleanSettings,
+    TokenizeSettings,
+    clean_reviews,
+    clean_text,
+    clean_tutorial_text,
+    text_hashes,
+    tokenize_reviews,
+    tokenize_text,
+    tokenize_tutorial_text,
+    tokens_of,
+)
 
 QUICK = settings(max_examples=50, deadline=None)
 PLANE = [chr(code) for code in range(0x10000) if not 0xD800 <= code < 0xE000]
@@ -86,6 +97,16 @@ def test_a_review_reads_the_same_among_any_others(some: list[str], others: list[
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
     assert read(some + others) == read(some) + read(others)
+
+
+@QUICK
+@given(TEXTS)
+def test_tokens_in_one_go_are_those_by_way_of_the_text(reviews: list[str]) -> None:
+    """Whatever the rules, what training gets by cleaning and tokenizing, scoring gets at once."""
+    for rules in ("default", "tutorial"):
+        for clean in (CleanSettings(rules=rules), CleanSettings(rules=rules, punctuation=False, stop_words=("not", "a"))):
+            column, tokenize = pa.array(reviews, pa.string()), TokenizeSettings(rules=rules)
+            assert tokens_of(column, clean, tokenize).to_pylist() == tokenize_reviews(clean_reviews(column, clean), tokenize).to_pylist()
 
 
 @QUICK

@@ -1,0 +1,96 @@
+"""Measures which share of the machine's float32 matrix-product rate training the default LSTM reaches.
+
+    python tests/benchmarks/training_arithmetic.py [--reviews 6000] [--rounds 3]
+
+Counted are the multiplications and additions of the convolution and of the LSTM's gates alone, forwards once and backwards twice, for each
+time that a batch is learnt; everything else that a step does (vectors, dropout, pooling, Adam) keeps it from the full rate. The time
+is that of one epoch over twice the reviews less that of one over the reviews, so that start and compilation cancel out. The rate is that of
+products of 2048 × 2048 in TensorFlow, in turns. Both by CPU second, all threads together. Prints one JSON line.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+
+from tasks.model.lstm import LstmSettings, cut_into_chunks
+from tasks.model.lstm_training import Evidence, fit_lstm
+from tasks.model.runtime import import_tensorflow, num_threads
+from tasks.model.vocabulary import TokenIds
+
+MEDIAN_LENGTH, LENGTH_SIGMA = 200, 0.7  # of reviews in tokens, log-normal: about those of IMDB
+SIDE = 2048
+
+
+def random_reviews(number: int, settings: LstmSettings) -> TokenIds:
+    """Return reviews of random words."""
+    draw = np.random.default_rng(0)
+    lengths = np.clip(draw.lognormal(np.log(MEDIAN_LENGTH), LENGTH_SIGMA, number), 10, settings.sequence_length).astype(np.int64)
+    return TokenIds(draw.integers(2, settings.num_words, lengths.sum()).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def operations_of_an_epoch(ids: TokenIds, settings: LstmSettings) -> float:
+    """Return the multiplications and additions of convolution and gates while all reviews are learnt once."""
+    num_steps = len(cut_into_chunks(ids, settings).words) * settings.chunk_length // settings.stride
+    convolution = settings.kernel_size * (settings.embedding_size + settings.evidence_size) * settings.filters
+    gates = 2 * 4 * settings.units * (settings.filters + settings.units)  # both ways
+    return 2.0 * num_steps * (convolution + gates) * 3 * (2 if settings.adversarial else 1)
+
+
+def cpu_seconds_of_an_epoch(ids: TokenIds, settings: LstmSettings) -> float:
+    """Return what one epoch costs, start and compilation included."""
+    y = np.arange(len(ids)) % 2
+    evidence = np.zeros((len(ids.values), settings.evidence_size), np.float16)
+    few = ids.between(0, 10)
+    started = time.process_time()
+    fit_lstm(ids, y, few, y[:10].astype(np.int8), settings, 0, evidence=Evidence(evidence, evidence[: len(few.values)]))
+    return time.process_time() - started
+
+
+def operations_a_cpu_second() -> float:
+    """Return the rate of large matrix products."""
+    tf = import_tensorflow()
+    left = tf.random.normal((SIDE, SIDE))
+    product = tf.function(lambda: tf.reduce_sum(left @ left))
+    product().numpy()
+    started, times = time.process_time(), 20
+    for _ in range(times):
+        product().numpy()
+    return 2.0 * SIDE**3 * times / (time.process_time() - started)
+
+
+def main() -> None:
+    """Measure in turns and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reviews", type=int, default=6_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    settings = LstmSettings(epochs=1)
+    ids = random_reviews(2 * options.reviews, settings)
+    half = ids.between(0, options.reviews)
+    operations = operations_of_an_epoch(ids, settings) - operations_of_an_epoch(half, settings)
+    shares, rates = [], []
+    for _ in range(options.rounds):
+        seconds = cpu_seconds_of_an_epoch(ids, settings) - cpu_seconds_of_an_epoch(half, settings)
+        rates.append(operations_a_cpu_second())
+        shares.append(operations / seconds / rates[-1])
+    print(
+        json.dumps(
+            {
+                "threads": num_threads(),
+                "gigaflops_a_cpu_second": round(float(np.median(rates)) / 1e9, 1),
+                "share": round(float(np.median(shares)), 3),
+                "share_from": round(min(shares), 3),
+                "share_to": round(max(shares), 3),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
