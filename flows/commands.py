@@ -24,6 +24,7 @@ def train(options: Namespace) -> Outcome:
     """Run the training flow, or the reproduction flow."""
     from flows.settings import compose_settings
     from flows.training import training
+    from tasks.mlflow_log import check_mlflow
     from tasks.model.registry import check_reason
     from tasks.reviews.columns import find_label_column, find_text_column
 
@@ -32,6 +33,7 @@ def train(options: Namespace) -> Outcome:
         return _reproduce(options, overrides)
     settings = compose_settings(options.preset, list(overrides.items()))  # a wrong setting is refused before Prefect starts
     check_reason(options.force_promote)
+    check_mlflow()
     check_files([*options.sources, *(options.unlabelled or []), options.golden_test], settings.ingest.reader)
     ingest = settings.ingest
     check_columns(

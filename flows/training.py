@@ -18,6 +18,7 @@ from tasks.evaluate import evaluate
 from tasks.ingest import ingest, read_golden
 from tasks.measure import check_folds, measure
 from tasks.measured import measured_by, summarize_folds
+from tasks.mlflow_log import check_mlflow, log_to_mlflow
 from tasks.model.bundle import is_sample
 from tasks.model.folds import Fold
 from tasks.model.registry import Promotion, champion, check_reason, verdict_of
@@ -65,6 +66,7 @@ def training(
         The run's summary, as `sentiment train --json` prints it.
     """
     check_reason(force_promote)
+    check_mlflow()
     settings = compose_settings(preset, list((overrides or {}).items()))
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     before = champion(store)
@@ -94,6 +96,9 @@ def training(
     summary = summarize(settings, ref_of(model), ref_of(evaluated), ref_of(decided), ref_of(reported), before, store)
     if folded:
         summary["cross_validation"] = asdict(summarize_folds([measured_by(fold, store) for fold in folded]))
+    current = champion(store)
+    is_champion = current is not None and current.model_id == summary["model_id"]
+    log_to_mlflow(summary, settings.model_dump(mode="json"), is_champion=is_champion)
     return end_state(summary, summary["status"], f"{summary['model_id']}: {summary['reason']}")
 
 

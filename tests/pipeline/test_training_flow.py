@@ -273,8 +273,10 @@ def wait_for(probe: Callable[[], T], wanted: Callable[[T], bool]) -> T:
     return found
 
 
-def test_prefect_shows_the_run(trained: tiny.Trained, artifacts: Path) -> None:
-    """A run that reuses everything ends with every task in the state Cached, and its report under the promised keys."""
+def test_prefect_shows_the_run(trained: tiny.Trained, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that reuses everything ends with every task in the state Cached, its report under the promised keys, and MLflow is told."""
+    told: list[tuple[str, bool]] = []
+    monkeypatch.setattr("flows.training.log_to_mlflow", lambda summary, _, is_champion: told.append((summary["model_id"], is_champion)))
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 
@@ -298,6 +300,7 @@ def test_prefect_shows_the_run(trained: tiny.Trained, artifacts: Path) -> None:
         "data-quality": "table",
     }
     assert flow_run.name == "retrain reviews.csv 410 rows quick"
+    assert told == [(trained.summary["model_id"], True)]
     assert sorted(flow_run.tags) == sorted(["files", "quick", trained.summary["model_id"]])
     assert state.is_completed()
     assert state.result()["status"] == "unchanged"
