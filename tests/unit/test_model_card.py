@@ -19,7 +19,7 @@ def test_no_metric_stands_without_its_split_seed_digest_and_interval() -> None:
     assert "9f2c" * 16 in card
     assert "| test | 203 | 197 |" in card
     assert "95% bootstrap intervals" in card
-    assert "sentiment train word" in card
+    assert "```sh\nsentiment train --reproduce model-word\n```" in card
 
 
 def test_a_card_says_what_the_model_is_for_and_not_for() -> None:
@@ -27,7 +27,7 @@ def test_a_card_says_what_the_model_is_for_and_not_for() -> None:
     bare = ReportFacts(model_id="m1", preset="quick", evaluation=example_evaluation())
     for card in (render_model_card(example_facts()), render_model_card(bare)):
         headings = re.findall(r"^## (.+)$", card, flags=re.MULTILINE)
-        assert headings[:6] == ["Intended use", "Not for", "Training data", "Metrics", "Behaviour", "Limits"]
+        assert headings == ["Intended use", "Not for", "Training data", "Metrics", "Behaviour", "Limits", "How to reproduce"]
         assert not re.search(r"\b(None|nan)\b", card.replace("None of", ""))
 
 
