@@ -68,11 +68,13 @@ def _reproduce(options: Namespace, overrides: dict[str, Any]) -> Outcome:
 
 def score(options: Namespace) -> Outcome:
     """Run the scoring flow; exit code 3 if a file could not be scored."""
+    from flows.temporary_server import start_early
+
+    start_early()
     from pydantic import ValidationError
 
-    from flows.scoring import UnscoredFilesError, purpose_of, scoring
+    from flows.scoring import UnscoredFilesError, prepare, purpose_of, scoring
     from tasks.inbox import has_news
-    from tasks.model.runtime import import_tensorflow
     from tasks.reviews.columns import find_text_column
     from tasks.reviews.readers import ReaderSettings
     from tasks.score import ScoreSettings
@@ -109,7 +111,7 @@ def score(options: Namespace) -> Outcome:
             return error.summary
 
     while True:
-        summary = run_flow(call, import_tensorflow if options.runner == "threads" else lambda: None)
+        summary = run_flow(call, lambda: prepare(options.model, options.artifacts) if options.runner == "threads" else None)
         _print_scoring(summary, printer_of(options))
         if options.every is None:
             return summary, 3 if summary["failed"] else 0

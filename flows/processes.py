@@ -45,7 +45,7 @@ class Companion:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
         self._started = time.monotonic()
 
@@ -80,7 +80,7 @@ class Companion:
         return "\n".join(lines[-_LOG_LINES_TOLD:])
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask the kernel to end this process when its parent is killed: nothing is left that holds the port."""
     import ctypes
 

@@ -1,5 +1,6 @@
 """Calls a flow from the command line: shows its steps on the terminal and names the remedy when Prefect is in the way."""
 
+import gc
 import logging
 import sys
 import time
@@ -34,20 +35,19 @@ def run_flow(call: Callable[[], dict[str, Any]], meanwhile: Callable[[], object]
 
     from flows.ending import take_kept
     from flows.lost_server import server_of_the_run
-    from flows.temporary_server import start_out_of_reach
+    from flows.temporary_server import prefect_server
 
+    gc.enable()
     _show_steps()
     started = time.perf_counter()
     take_kept()
     with server_of_the_run() as replaced:
-        start_out_of_reach(meanwhile)
         try:
-            summary = call()
+            with prefect_server(meanwhile):
+                summary = call()
         except PipelineError:
             raise
         except (PrefectException, HTTPError, RuntimeError) as error:
-            if type(error) is RuntimeError and "ephemeral" in str(error).lower():
-                raise MachineError("Prefect's temporary server did not start in time. Run the same command again.") from error
             if type(error) is RuntimeError and "Failed to reach API" not in str(error):
                 raise
             if isinstance(error, HTTPStatusError) and error.response.status_code == codes.UNAUTHORIZED:

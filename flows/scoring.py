@@ -4,7 +4,7 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from prefect.task_runners import TaskRunner
 from flows.ending import end_state, keep
 from flows.form import Words
 from flows.runners import RunnerName, result_of, start_runner
-from tasks.errors import CallerError, DataError, MachineError, PipelineError
+from tasks.drawing import import_plotting
+from tasks.errors import CallerError, DataError, MachineError, PipelineError, UnsettledError
 from tasks.fingerprint import sha256_of_json
 from tasks.inbox import Memory, apart, find_new, open_memory
 from tasks.model.bundle import check_bundle, is_sample
@@ -32,8 +33,10 @@ from tasks.score import (
     ScoredFile,
     ScoreSettings,
     ScoringPlan,
+    digest_of_code,
     find_scored,
     look_at,
+    open_model,
     part_name,
     plan_file,
     publish_file,
@@ -135,12 +138,15 @@ def scoring(
         plans = plan_all(looked_at, places, pinned, settings, failed)
         note = functools.partial(_remember, memory, {found.source.name: found.digest for found in looked_at}, pinned)
         scored = score_files(plans, functools.partial(start_runner, runner, scheduler), store, failed, note)
+        _remember_failed(memory, sources, failed)
         unpin(job, store)
 
     if failed and not scored and all(isinstance(error, CallerError) for error in failed.values()):
         raise next(iter(failed.values()))
     reasons = {source.name: str(failed[source.name]) for source in sources if source.name in failed}
-    told = summarize(pinned.model_id, scored, reasons, folder, store) if scored else {"summary": None, "drift": None}
+    told = (
+        summarize(pinned.model_id, scored, reasons, folder, store, keep=memory is not None) if scored else {"summary": None, "drift": None}
+    )
     summary = count_rows(pinned.model_id, scored, reasons) | told
     if failed:
         raise UnscoredFilesError(keep(summary))
@@ -148,6 +154,19 @@ def scoring(
     if summary["drift"]:
         message += f"; {summary['drift']}"
     return end_state(summary, summary["status"], f"{message}.")
+
+
+def prepare(model: str, artifacts: str) -> None:
+    """Do what needs no Prefect while its temporary server starts: open the model, read the code's digest, import what is needed late.
+
+    What fails here fails again in the run, which tells it.
+    """
+    store = Store(Path(artifacts).resolve())
+    with suppress(PipelineError, OSError):
+        current = champion(store) if model == "champion" else None
+        open_model(PinnedModel(current.model_id, current.bundle_sha256) if current else resolve_model(model, store), store)
+    digest_of_code()
+    import_plotting()
 
 
 def find_sources(
@@ -160,8 +179,11 @@ def find_sources(
     """
     if inbox is None or memory is None:
         return with_own_names([file for name in inputs for file in find_files(name, store.root / "downloads", reader)])
-    new, unsettled = find_new(inbox, memory, reader, apart(store, output))
-    log_step("inbox", f"{len(new):,} new files in {inbox}" + (f"; {unsettled:,} may still be being written" if unsettled else ""))
+    new, unsettled, failed = find_new(inbox, memory, reader, apart(store, output))
+    told = [f"{len(new):,} new files in {inbox}"]
+    told += [f"{unsettled:,} may still be being written"] if unsettled else []
+    told += [f"{failed:,} could not be scored before and have not changed since"] if failed else []
+    log_step("inbox", "; ".join(told))
     return new
 
 
@@ -173,6 +195,14 @@ def purpose_of(settings: ScoreSettings, model: str, output: str | None) -> str:
 def _remember(memory: Memory | None, digests: dict[str, str], model: PinnedModel, file: ScoredFile) -> None:
     if memory is not None:
         memory.add(digests[file.source], file.source, model.model_id, file.output)
+
+
+def _remember_failed(memory: Memory | None, sources: list[FileSource], failed: Failures) -> None:
+    """Note which files are at fault themselves, unlike one that changed while it was read or a disk that was full."""
+    for source in sources:
+        error = failed.get(source.name)
+        if memory is not None and isinstance(error, DataError | CallerError) and not isinstance(error, UnsettledError):
+            memory.add_failed(source, str(error))
 
 
 class UnscoredFilesError(DataError):

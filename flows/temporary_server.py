@@ -1,71 +1,186 @@
-"""Prefect's temporary server: kept out of Ctrl-C's reach, and started again where it is killed before the run has ended."""
+"""Prefect's temporary server: started beside this process while that has other work, out of Ctrl-C's reach, and started again if killed.
+
+Prefect starts one of the same kind by itself, but only when it is first asked for something, and imports all of the server into the
+process that asks: two seconds in which nothing else happens, and 100 MB.
+"""
 
 import atexit
-import contextvars
 import logging
 import os
-import signal
+import socket
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-_SECONDS_TO_FIND_ANOTHER = 0.2
+from flows.processes import end_with_parent
+from tasks.errors import MachineError
+
+_HOST = "127.0.0.1"
+_SECONDS_BETWEEN_QUESTIONS = 0.05
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_END = 5.0
+_PORT_TAKEN = 3  # uvicorn's exit code where it cannot listen
 logger = logging.getLogger("tasks")  # whose warnings the command line shows
 
 
-def start_out_of_reach(meanwhile: Callable[[], object] = lambda: None) -> None:
-    """Start the temporary server, where the settings name no other, so that Ctrl-C in a terminal does not end it together with the run.
+class TemporaryServer:
+    """A Prefect server on a free port of this machine, with the user's own database, that ends with this process.
 
-    A run that loses its server asks for it again and again, for minutes, before it gives up; with it, a stopped run ends in seconds and
-    its history says that it was stopped. Where the server is killed, it is started again on the same port and database, while the run
-    repeats what it asked. The server ends with this process.
+    A run that loses its server asks for it again and again, for minutes, before it gives up: so Ctrl-C in a terminal does not end the
+    server together with the run, and where it is killed it is started again on the same port and database.
+    """
+
+    def __init__(self, command: Callable[[int], list[str]], environment: dict[str, str]) -> None:
+        self._command, self._environment = command, environment
+        self._ending = threading.Event()
+        self.is_up = False
+        self.port = free_port()
+        self.process = self._start()
+
+    @property
+    def api_url(self) -> str:
+        """Where it answers."""
+        return f"http://{_HOST}:{self.port}/api"
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it answers, and keep it alive from then on.
+
+        Raises:
+            MachineError: It does not answer in time.
+        """
+        until = time.monotonic() + seconds
+        while not self._answers():
+            ended = self.process.poll()
+            if ended == _PORT_TAKEN:  # by somebody who came in between
+                self.port = free_port()
+                self.process = self._start()
+            elif ended is not None or time.monotonic() > until:
+                self.stop()
+                raise MachineError(
+                    "Prefect's temporary server did not start"
+                    + (f" (exit code {ended})." if ended is not None else f" within {seconds:.0f} s.")
+                    + " Run the same command again, or set PREFECT_API_URL to a server of yours."
+                )
+            time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+        self.is_up = True
+        threading.Thread(target=self._keep_alive, daemon=True).start()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended."""
+        self._ending.set()
+        self.process.terminate()
+        try:
+            self.process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command(self.port),
+            env=self._environment,
+            start_new_session=True,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+        )
+
+    def _answers(self) -> bool:
+        connection = HTTPConnection(_HOST, self.port, timeout=10)
+        try:
+            connection.request("GET", "/api/health")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _keep_alive(self) -> None:
+        while not self._ending.wait(_SECONDS_BETWEEN_LOOKS):
+            if self.process.poll() is not None:
+                logger.warning("Prefect's temporary server was killed and is started again; results do not depend on it.")
+                self.process = self._start()
+
+
+def start_early() -> None:
+    """Start the server before Prefect is imported, which takes a second, unless the environment names another.
+
+    Where one is named elsewhere, such as in a profile, `prefect_server` ends it again.
+    """
+    if os.name == "posix" and not os.environ.get("PREFECT_API_URL") and "prefect" not in sys.modules:
+        _start()
+
+
+def _start() -> None:
+    if not _servers:
+        server = TemporaryServer(_command, _environment())
+        atexit.register(server.stop)
+        _servers.append(server)
+
+
+@contextmanager
+def prefect_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """See to it that the flows called in the block have a server: the one that the settings name, else a temporary one.
+
+    It is there for all blocks of this process, and ends when that does, as what is still to be logged is sent at the very end.
 
     Args:
-        meanwhile: What to do while it starts, such as to import TensorFlow; left undone where there is nothing to wait for.
+        meanwhile: What to do while it starts, such as to open a model; left undone where there is nothing to wait for.
+
+    Raises:
+        MachineError: It does not start.
     """
-    if os.name != "posix":
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+        temporary_settings,
+    )
+
+    if os.name != "posix" or PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        while _servers:
+            _servers.pop().stop()
+        yield
         return
-    started = threading.Event()
-
-    def start() -> None:
-        from prefect.client.orchestration import get_client
-
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread alone; the server inherits it
-        try:
-            get_client(sync_client=True)
-        except Exception:  # the run itself meets the same, and says so
-            return
-        finally:
-            started.set()
-        for server in _own_servers():
-            keep_alive(server)
-
-    threading.Thread(target=contextvars.copy_context().run, args=(start,), daemon=True).start()
-    if not started.wait(_SECONDS_TO_FIND_ANOTHER):
+    _start()
+    server = _servers[0]
+    if not server.is_up:
         meanwhile()
-    started.wait()
-
-
-def _own_servers() -> list[Any]:
-    module = sys.modules.get("prefect.server.api.server")  # Prefect has imported it if it started one
-    return list(module.SubprocessASGIServer._instances.values()) if module else []
-
-
-def keep_alive(server: Any) -> None:
-    """Start one of Prefect's server objects again whenever its process is killed, until it is stopped or this process ends."""
-    ending = threading.Event()
-    atexit.register(ending.set)  # registered after the server's own end, therefore called before it
-    while not ending.wait(_SECONDS_BETWEEN_LOOKS):
-        process = server.server_process
-        if process is None:
-            return
-        if process.poll() in (None, 0, -signal.SIGTERM):  # it runs, or is being ended
-            continue
-        logger.warning("Prefect's temporary server was killed and is started again; results do not depend on it.")
-        server.running = False
         try:
-            server.start()
-        except Exception:  # the run goes on, its history ends here
-            return
+            server.wait(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
+        except MachineError:
+            _servers.remove(server)
+            raise
+    settings: dict[Any, Any] = {PREFECT_API_URL: server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}  # nobody listens for it
+    with temporary_settings(settings):
+        yield
+
+
+_servers: list[TemporaryServer] = []
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _command(port: int) -> list[str]:
+    """Return what Prefect itself starts as its temporary server."""
+    found = find_spec("prefect")
+    place = Path(found.origin).parents[1] if found and found.origin else Path.cwd()
+    uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(place), "--factory", "prefect.server.api.server:create_app"]
+    return [*uvicorn, "--host", _HOST, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+
+
+def _environment() -> dict[str, str]:
+    """Return what tells it so; its other settings it finds where this process does."""
+    own = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}  # another, that does not answer
+    return {**own, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}

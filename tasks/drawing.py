@@ -53,6 +53,13 @@ STYLE: Any = {
 }
 
 
+def import_plotting() -> None:
+    """Import what drawing and saving need, which takes most of a second: for a moment at which nothing else has to be waited for."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg
+    import matplotlib.dates  # noqa: F401
+
+
 def figure_style() -> AbstractContextManager[None]:
     """Return the context in which figures are drawn and saved."""
     import matplotlib

@@ -19,6 +19,10 @@ class DataError(PipelineError, ValueError):
     exit_code = 3
 
 
+class UnsettledError(DataError):
+    """The data changed while it was read: the same again may be well."""
+
+
 class MachineError(PipelineError, RuntimeError):
     """Disk, lock, network or Prefect is in the way."""
 

@@ -1,9 +1,10 @@
 """A folder that feedback keeps arriving in: what is new there is told by content, and nothing is moved."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,51 +14,90 @@ from tasks.fingerprint import sha256_of_json
 from tasks.reviews.folders import visible_files
 from tasks.reviews.readers import ReaderSettings
 from tasks.reviews.sources import FileSource, find_files
-from tasks.store import Store, atomic_file
+from tasks.store import Store, atomic_file, make_folder, writing
 
+_MOST_STALE = 1000
 SETTLED_SECONDS = 5.0  # what was written to more recently may not be whole yet
 
 
 @dataclass
 class Memory:
-    """What was scored of an inbox, by the SHA-256 of its content; and the stamps by which a file need not be hashed again.
+    """What became of the files of an inbox, by the SHA-256 of their content; and the stamps by which a file need not be hashed again.
+
+    It is kept as lines of JSON, one for each thing learnt, the later the truer; a line that a killed run left half written is none.
 
     Args:
         place: The file that keeps it.
-        scored: What became of each content: the file's name then, the model, the result.
+        scored: By content: the file's name then, the model, the result.
+        failed: By content that could not be scored: the file's name then, and why.
         stamps: By path and member: stamp and digest as they were last.
     """
 
     place: Path
     scored: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stamps: dict[str, tuple[str, str]] = field(default_factory=dict)
+    failed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stamps: dict[str, list[str]] = field(default_factory=dict)
+    num_lines: int = 0
+    _learnt: list[bytes] = field(default_factory=list)
 
-    def is_new(self, source: FileSource) -> bool:
-        """Return whether a file's content was not scored yet; a file that cannot be read is new, and tells why when it is scored."""
+    def digest_of(self, source: FileSource) -> str | None:
+        """Return the digest of a file's content, or None if it cannot be read."""
         name, stamp = f"{source.path} {source.member or ''}", source.stamp()
         known = self.stamps.get(name)
         if known is None or known[0] != stamp:
             try:
-                known = (stamp, source.digest())
+                known = [stamp, source.digest()]
             except PipelineError:
-                return True
+                return None
             self.stamps[name] = known
-        return known[1] not in self.scored
+            self._learnt.append(_line("stamps", {name: known}))
+        return known[1]
+
+    def is_new(self, source: FileSource) -> bool:
+        """Return whether a file's content was not met yet; a file that cannot be read is new, and tells why when it is scored."""
+        digest = self.digest_of(source)
+        return digest is None or (digest not in self.scored and digest not in self.failed)
 
     def add(self, digest: str, source: str, model_id: str, output: str) -> None:
         """Note that a content was scored, at once, so that a run that is killed later need not come back to it."""
         self.scored[digest] = {"source": source, "model_id": model_id, "output": output}
+        self._learnt.append(_line("scored", {digest: self.scored[digest]}))
         self.save()
 
+    def add_failed(self, source: FileSource, why: str) -> None:
+        """Note that a content could not be scored, so that it is tried again only when it has changed."""
+        if digest := self.digest_of(source):
+            self.failed[digest] = {"source": source.name, "why": why}
+            self._learnt.append(_line("failed", {digest: self.failed[digest]}))
+
     def save(self) -> None:
-        """Write it down, whole or not at all."""
-        with atomic_file(self.place) as file:
-            file.write(json.dumps({"scored": self.scored, "stamps": self.stamps}, ensure_ascii=False).encode())
+        """Append what was learnt since it was last saved; write all anew, whole or not at all, once most of it is superseded."""
+        if not self._learnt:
+            return
+        self.num_lines += len(self._learnt)
+        held: dict[str, dict[str, Any]] = {"scored": self.scored, "failed": self.failed, "stamps": dict(self.stamps)}
+        if self.num_lines > _MOST_STALE + 2 * sum(len(entries) for entries in held.values()):
+            lines = [_line(what, {key: value}) for what, entries in held.items() for key, value in entries.items()]
+            with atomic_file(self.place) as file:
+                file.write(b"".join(lines))
+            self.num_lines = len(lines)
+        else:
+            make_folder(self.place.parent)
+            with writing(self.place), self.place.open("ab") as file:
+                file.write(b"".join(self._learnt))
+                file.flush()
+                os.fsync(file.fileno())
+        self._learnt.clear()
+
+
+def _line(what: str, learnt: dict[str, Any]) -> bytes:
+    """Return a line; its end comes first, as what was half written before may have none."""
+    return f"\n{json.dumps({what: learnt}, ensure_ascii=False)}".encode()
 
 
 @contextmanager
 def open_memory(store: Store, inbox: str, purpose: str) -> Iterator[Memory]:
-    """Hold the memory of an inbox, one run at a time, and write down what was added to it, however the block ends.
+    """Hold the memory of an inbox, one run at a time, and save what was learnt, however the block ends.
 
     Args:
         store: The artifacts folder that keeps it.
@@ -65,23 +105,27 @@ def open_memory(store: Store, inbox: str, purpose: str) -> Iterator[Memory]:
         purpose: What its files are scored for, as a digest: for another purpose all is new.
     """
     key = sha256_of_json([str(Path(inbox).resolve()), purpose])
-    place = store.root / "score" / f"{key}.inbox.json"
+    place = store.root / "score" / f"{key}.inbox.jsonl"
     with store.lock(f"inbox-{key[:16]}", f"the inbox {inbox}"):
         memory = _read(place)
-        before = json.dumps([memory.scored, memory.stamps])
         try:
             yield memory
         finally:
-            if json.dumps([memory.scored, memory.stamps]) != before:
-                memory.save()
+            memory.save()
 
 
 def _read(place: Path) -> Memory:
+    memory = Memory(place)
     try:
-        raw = json.loads(place.read_text(encoding="utf-8"))
-        return Memory(place, dict(raw["scored"]), {name: (stamp, digest) for name, (stamp, digest) in raw["stamps"].items()})
-    except (OSError, ValueError, KeyError, TypeError):
-        return Memory(place)
+        lines = place.read_bytes().splitlines()
+    except FileNotFoundError:
+        return memory
+    for line in filter(None, lines):
+        memory.num_lines += 1
+        with suppress(ValueError, TypeError, AttributeError):  # half a line
+            for what, learnt in json.loads(line).items():
+                getattr(memory, what).update(learnt)
+    return memory
 
 
 def apart(store: Store, output: str | None) -> list[Path]:
@@ -89,11 +133,12 @@ def apart(store: Store, output: str | None) -> list[Path]:
     return [store.root, *([Path(output).resolve()] if output else [])]
 
 
-def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Path]) -> tuple[list[FileSource], int]:
+def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Path]) -> tuple[list[FileSource], int, int]:
     """Look into an inbox, but not into the folders to leave.
 
     Returns:
-        The files whose content was not scored yet, of several with one content the first; and how many may still be being written.
+        The files whose content was not met yet, of several with one content the first; how many may still be being written; and how
+        many could not be scored before and have not changed since.
 
     Raises:
         CallerError: There is no such folder.
@@ -114,11 +159,11 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Pat
         for source in find_files(str(path), None, reader):
             name = source.name if prefix == "." else f"{prefix}/{source.name}"
             sources.append(FileSource(source.path, name, source.member))
-    new = [source for source in sources if memory.is_new(source)]
     first: dict[str, FileSource] = {}
-    for source in new:
-        first.setdefault(memory.stamps.get(f"{source.path} {source.member or ''}", ("", source.name))[1], source)
-    return list(first.values()), unsettled
+    for source in sources:
+        if memory.is_new(source):
+            first.setdefault(memory.digest_of(source) or source.name, source)
+    return list(first.values()), unsettled, sum(memory.digest_of(source) in memory.failed for source in sources)
 
 
 def has_news(store: Store, inbox: str, reader: ReaderSettings, purpose: str, output: str | None) -> bool:

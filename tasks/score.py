@@ -16,9 +16,9 @@ from prefect import task
 from pydantic import BaseModel, Field
 
 from tasks.chunks import Chunk, WorkFolder, are_whole
-from tasks.errors import DataError, MachineError
+from tasks.errors import DataError, MachineError, UnsettledError
 from tasks.fingerprint import sha256_of_json
-from tasks.model.bundle import SentimentModel, check_bundle, load_bundle
+from tasks.model.bundle import SentimentModel, load_bundle
 from tasks.model.explain import explain_reviews, in_words
 from tasks.model.registry import models_folder
 from tasks.pins import PinnedModel
@@ -131,10 +131,11 @@ def plan_file(looked_at: LookedAt, output: Path, model: PinnedModel, settings: S
     inputs = {"source": looked_at.digest, "member": source.member or "", "model": model.bundle_sha256}
     place = {"name": source.name, "output": str(output)}
     recipe = Recipe.of("score", __name__, inputs, settings.model_dump(mode="json") | place, LIBRARIES)
-    return ScoringPlan(**vars(looked_at), model=model, settings=settings, output=output, key=recipe.key, code=_digest_of_code())
+    return ScoringPlan(**vars(looked_at), model=model, settings=settings, output=output, key=recipe.key, code=digest_of_code())
 
 
-def _digest_of_code() -> str:
+def digest_of_code() -> str:
+    """Return a digest of the code and the libraries that score."""
     recipe = Recipe.of("score", __name__, {}, {}, LIBRARIES)
     return sha256_of_json([recipe.modules, recipe.libraries])
 
@@ -239,8 +240,8 @@ def check_source(plan: ScoringPlan) -> None:
         raise _changed(plan.source)
 
 
-def _changed(source: FileSource) -> DataError:
-    return DataError(f"{source.name} changed while it was read. Nothing of it was published; run again when nobody writes it.")
+def _changed(source: FileSource) -> UnsettledError:
+    return UnsettledError(f"{source.name} changed while it was read. Nothing of it was published; run again when nobody writes it.")
 
 
 def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
@@ -349,16 +350,17 @@ def open_model(model: PinnedModel, store: Store) -> SentimentModel:
         CallerError: Its bundle is gone.
         MachineError: Its bundle is damaged, or not the one that was pinned.
     """
-    folder = models_folder(store) / model.model_id
-    if check_bundle(folder) != model.bundle_sha256:
-        raise MachineError(f"The bundle of model {model.model_id} was changed since this run began. Nothing was published; run again.")
     with _loading:
-        return _load(folder, model.bundle_sha256)
+        opened = _load(models_folder(store) / model.model_id, model.bundle_sha256)
+    opened.check_unchanged()
+    return opened
 
 
 @functools.lru_cache(maxsize=1)
 def _load(folder: Path, bundle_sha256: str) -> SentimentModel:
     model = load_bundle(folder)
+    if model.manifest_sha256 != bundle_sha256:
+        raise MachineError(f"The bundle of model {folder.name} was changed since this run began. Nothing was published; run again.")
     model.seen  # noqa: B018  read now, while the bundle is known to be whole
     return model
 
@@ -375,7 +377,7 @@ def score(plan: ScoringPlan, shard: int, store: Store) -> int:
     Raises:
         MachineError: This worker has other code or other libraries than the one that planned the work.
     """
-    if plan.code != _digest_of_code():
+    if plan.code != digest_of_code():
         raise MachineError(
             f"The worker {socket.gethostname()} has another version of this project or of {', '.join(LIBRARIES)} than the machine that "
             "started the run. Install the same requirements.lock and code on all of them."

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,8 +148,18 @@ def tell_of_drift(drift: Drift, model_id: str) -> None:
 
 
 @task(task_run_name="summarize")
-def summarize(model_id: str, files: Sequence[Scored], failed: Mapping[str, str], folder: Path, store: Store) -> dict[str, Any]:
+def summarize(
+    model_id: str, files: Sequence[Scored], failed: Mapping[str, str], folder: Path, store: Store, *, keep: bool = False
+) -> dict[str, Any]:
     """Write the summary of a scoring run and show it in the Prefect UI; a summary that stands already is left as it is.
+
+    Args:
+        model_id: The model that scored.
+        files: What was scored, now or earlier.
+        failed: The other files: why, by source.
+        folder: That of the results; the page there is always that of the latest run.
+        store: The artifacts folder.
+        keep: Whether a page of this run alone is kept beside it, as the next run is over other files.
 
     Returns:
         The page's path, and the verdict on drift if there was something to compare.
@@ -161,4 +172,8 @@ def summarize(model_id: str, files: Sequence[Scored], failed: Mapping[str, str],
         publish_to_prefect(facts, figures, place)
         if facts.drift and facts.drift.drifted:
             tell_of_drift(facts.drift, model_id)
+        if keep:
+            latest, place = place, place.with_name(f"summary-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{store.run_id[:8]}.html")
+            with atomic_file(place) as file:
+                file.write(latest.read_bytes())
     return {"summary": str(place), "drift": verdict}

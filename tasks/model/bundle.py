@@ -19,7 +19,7 @@ from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_file
 from tasks.json_text import parse_json
 from tasks.model.decision import Decision
-from tasks.model.linear import LinearSettings, linear_logits, logits_and_evidence, ngram_evidence
+from tasks.model.linear import LinearSettings, linear_logits, logits_and_evidence
 from tasks.model.lstm import LstmScorer, LstmSettings
 from tasks.model.stack import StackWeights, apply_stack, stacked_log_odds
 from tasks.model.vocabulary import TokenIds, Vocabulary
@@ -114,22 +114,24 @@ class SentimentModel:
 
     def logits(self, ids: TokenIds) -> dict[str, np.ndarray]:
         """Return each part's log-odds of positive, float32, shape (num_rows,)."""
+        return self.logits_and_evidence(ids)[0]
+
+    def logits_and_evidence(self, ids: TokenIds) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Return each part's log-odds, and what the LSTM is told of each token's n-grams.
+
+        Returns:
+            By part float32, shape (num_rows,); and float16, shape (num_tokens, max_ngram), None if the LSTM takes none.
+        """
         if self.linear is None or self.settings.linear is None:
-            return {LSTM: self.lstm.logits(ids)}
+            return {LSTM: self.lstm.logits(ids)}, None
         if self.evidence is None:
-            return {LSTM: self.lstm.logits(ids), LINEAR: linear_logits(ids, self.linear, self.settings.linear)}
+            return {LSTM: self.lstm.logits(ids), LINEAR: linear_logits(ids, self.linear, self.settings.linear)}, None
         linear, evidence = logits_and_evidence(ids, self.linear, self.evidence, self.settings.linear)
-        return {LSTM: self.lstm.logits(ids, evidence), LINEAR: linear}
+        return {LSTM: self.lstm.logits(ids, evidence), LINEAR: linear}, evidence
 
     def predict_positive(self, ids: TokenIds) -> np.ndarray:
         """Return each review's probability of being positive, float32, shape (num_rows,), in input order."""
         return self.join(self.logits(ids))
-
-    def evidence_of(self, ids: TokenIds) -> np.ndarray | None:
-        """Return what the LSTM is told of each token's n-grams, float16, shape (num_tokens, max_ngram); None if it takes none."""
-        if self.evidence is None or self.settings.linear is None:
-            return None
-        return ngram_evidence(ids, self.evidence, self.settings.linear)
 
     def log_odds(self, ids: TokenIds) -> np.ndarray:
         """Return each review's log-odds of being positive, float64, shape (num_rows,), in input order."""

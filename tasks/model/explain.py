@@ -19,6 +19,7 @@ from tasks.model.bundle import LINEAR, LSTM, SentimentModel
 from tasks.model.gradients import TokenMoves, token_moves
 from tasks.model.linear import ngram_moves
 from tasks.model.lstm import LstmScorer
+from tasks.model.stack import stacked_log_odds
 from tasks.model.vocabulary import TokenIds
 
 WORD, EFFECT = "word", "effect"
@@ -102,10 +103,11 @@ def explain_reviews(model: SentimentModel, reviews: pa.Array, num_words: int, sk
 
 def _explain_block(model: SentimentModel, reviews: pa.Array, num_words: int, skipped: np.ndarray) -> pa.ListArray:
     words = distinct_words(model, reviews)
-    log_odds = model.log_odds(words.ids)
+    logits, evidence = model.logits_and_evidence(words.ids)
+    log_odds = stacked_log_odds(logits, model.stack)
     side = np.where(log_odds < 0, -1.0, 1.0)
     is_word = pc.match_substring_regex(words.text, r"[\pL\pN]").to_numpy(zero_copy_only=False)
-    estimate = estimate_effects(model, words) * side[words.row] * is_word  # punctuation explains nothing to people
+    estimate = estimate_effects(model, words, evidence) * side[words.row] * is_word  # punctuation explains nothing to people
     candidates = strongest(estimate, words.row, len(reviews), CANDIDATES * num_words)
     candidates = candidates[~skipped[words.row[candidates]]]
     rows = words.row[candidates]
@@ -117,9 +119,9 @@ def _explain_block(model: SentimentModel, reviews: pa.Array, num_words: int, ski
     return pa.ListArray.from_arrays(pa.array(offsets), structs, type=TYPE, mask=pa.array(skipped))
 
 
-def estimate_effects(model: SentimentModel, words: Words) -> np.ndarray:
-    """Estimate the log-odds that each word adds to its review's, float64, shape (num_words,), in one pass."""
-    stack, evidence = model.stack.weights, model.evidence_of(words.ids)
+def estimate_effects(model: SentimentModel, words: Words, evidence: np.ndarray | None) -> np.ndarray:
+    """Estimate the log-odds that each word adds to its review's, float64, shape (num_words,), in one pass; `evidence` is of the tokens."""
+    stack = model.stack.weights
     moves = stack[LSTM] * _moves_of(model.lstm)(words.ids, evidence)
     if model.linear is not None and model.settings.linear is not None:
         moves = moves + stack[LINEAR] * ngram_moves(words.ids, model.linear["ngrams"], model.settings.linear)

@@ -10,13 +10,15 @@ categorization using LSTM for region embeddings".
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
+from tasks.model.forward import DefaultForward, TutorialForward
 from tasks.model.linear import LinearSettings
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
@@ -26,9 +28,8 @@ if TYPE_CHECKING:
 
 PAIR_MULTIPLIER, PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
 EVIDENCE_SCALE = 2.5  # an n-gram's log-odds are small beside the entries of a word vector
-_SCORING_CHUNKS = (
-    512  # chunks of one call when scoring: its arrays stay near the processor, and are not given back to the system between calls
-)
+_SCORING_CHUNKS, _SCORING_REVIEWS = 256, 256  # of one call when scoring: its arrays stay near the processor
+Score = Callable[[TokenIds, np.ndarray | None], np.ndarray]
 
 
 class LstmSettings(BaseModel, frozen=True, extra="forbid"):
@@ -264,50 +265,36 @@ def network_weights(network: "keras.Model") -> dict[str, np.ndarray]:
 
 
 class LstmScorer:
-    """A network with its weights, compiled once for any number of reviews. What it says of a review does not depend on its neighbours."""
+    """A network with its weights, ready for any number of reviews. What it says of a review does not depend on its neighbours."""
 
     def __init__(self, weights: dict[str, np.ndarray], settings: LstmSettings) -> None:
-        """Rebuild the network.
+        """Take weights by the names that `network_weights` gives them.
 
         Raises:
             ValueError: The names or shapes of the weights are not those of the network.
         """
-        network = build_network(settings)
-        expected = {variable.path: tuple(variable.shape) for variable in network.trainable_variables}
-        given = {name: value.shape for name, value in weights.items()}
+        expected, given = weight_shapes(settings), {name: value.shape for name, value in weights.items()}
         if expected != given:
             raise ValueError(f"The weights do not fit the network: expected {expected}, given {given}.")
-        for variable in network.trainable_variables:
-            variable.assign(weights[variable.path])
-        self._start(network, settings)
+        self.settings = settings
+        self._weights = weights
+        self._score = _in_numpy(weights, settings)
 
     @classmethod
     def of_network(cls, network: "keras.Model", settings: LstmSettings) -> "LstmScorer":
-        """Score with a network that is still being trained, always by its present weights."""
+        """Score with a Keras network that is still being trained, always by its present weights."""
         scorer = cls.__new__(cls)
-        scorer._start(network, settings)
+        scorer.settings = settings
+        scorer._score = _compiled(network, settings)
         return scorer
 
-    def _start(self, network: "keras.Model", settings: LstmSettings) -> None:
-        tf = import_tensorflow()
-        self.network = network
-        self.settings = settings
-        ids = tf.TensorSpec((None, settings.sequence_length if settings.network == "tutorial" else settings.chunk_length), tf.int32)
-        if settings.network == "tutorial":
-
-            @tf.function(input_signature=[ids])
-            def call(words: Any) -> Any:
-                return network(words, training=False)
-
-        else:
-            evidence = tf.TensorSpec((None, settings.chunk_length, settings.evidence_size), tf.float32)
-            inputs = [ids, ids, evidence] if settings.evidence_size else [ids, ids]
-
-            @tf.function(input_signature=[*inputs, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((1,), tf.int32)])
-            def call(*given: Any) -> Any:
-                return network(list(given), training=False)
-
-        self._call = call
+    @cached_property
+    def network(self) -> "keras.Model":
+        """The Keras network with these weights, for what needs gradients or a graph."""
+        network = build_network(self.settings)
+        for variable in network.trainable_variables:
+            variable.assign(self._weights[variable.path])
+        return network
 
     def logits(self, ids: TokenIds, evidence: np.ndarray | None = None) -> np.ndarray:
         """Return each review's log-odds of positive.
@@ -331,15 +318,74 @@ class LstmScorer:
         chunks = (
             np.ones(len(ids), np.int64) if self.settings.network == "tutorial" else np.maximum(-(-read // self.settings.chunk_length), 1)
         )
-        group = (np.cumsum(chunks) - 1) // (512 if self.settings.network == "tutorial" else _SCORING_CHUNKS)
+        group = (np.cumsum(chunks) - 1) // (_SCORING_REVIEWS if self.settings.network == "tutorial" else _SCORING_CHUNKS)
         borders = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(ids)] if len(ids) else []
         yield from itertools.pairwise(borders)
 
-    def _score(self, ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
-        if self.settings.network == "tutorial":
-            probability = self._call(pad_before(ids, self.settings.sequence_length)).numpy()[:, 0].astype(np.float64)
+
+def weight_shapes(settings: LstmSettings) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of a network's weights, as `network_weights` gives them."""
+
+    def lstm(prefix: str, depth: int) -> dict[str, tuple[int, ...]]:
+        gates = 4 * settings.units
+        cell = {"kernel": (depth, gates), "recurrent_kernel": (settings.units, gates), "bias": (gates,)}
+        return {f"{prefix}lstm/lstm_cell/{name}": shape for name, shape in cell.items()}
+
+    size = settings.embedding_size
+    if settings.network == "tutorial":
+        return {
+            "tutorial/embedding/embeddings": (settings.num_words, size),
+            **lstm("tutorial/", size),
+            "tutorial/output/kernel": (settings.units, 1),
+            "tutorial/output/bias": (1,),
+        }
+    return {
+        "word_vectors/embeddings": (settings.num_words, size),
+        **({"pair_vectors/embeddings": (settings.pair_buckets, size)} if settings.pair_buckets else {}),
+        "convolution/kernel": (settings.kernel_size, size + settings.evidence_size, settings.filters),
+        "convolution/bias": (settings.filters,),
+        **lstm("bidirectional/forward_", settings.filters),
+        **lstm("bidirectional/backward_", settings.filters),
+        "output/kernel": (4 * settings.units, 1),
+        "output/bias": (1,),
+    }
+
+
+def _in_numpy(weights: dict[str, np.ndarray], settings: LstmSettings) -> Score:
+    """Arrange weights so that NumPy can score with them."""
+    if settings.network == "tutorial":
+        tutorial = TutorialForward(weights, settings)
+        return lambda ids, evidence: tutorial(pad_before(ids, settings.sequence_length))
+    default = DefaultForward(weights, settings, EVIDENCE_SCALE)
+    return lambda ids, evidence: default(cut_into_chunks(ids, settings, evidence))
+
+
+def _compiled(network: "keras.Model", settings: LstmSettings) -> Score:
+    """Compile a Keras network once for any number of reviews."""
+    tf = import_tensorflow()
+    ids = tf.TensorSpec((None, settings.sequence_length if settings.network == "tutorial" else settings.chunk_length), tf.int32)
+    if settings.network == "tutorial":
+
+        @tf.function(input_signature=[ids])
+        def call(words: Any) -> Any:
+            return network(words, training=False)
+
+        def score_tutorial(ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
+            probability = call(pad_before(ids, settings.sequence_length)).numpy()[:, 0].astype(np.float64)
             probability = np.clip(probability, 1e-7, 1 - 1e-7)
             return np.asarray(np.log(probability / (1 - probability)), np.float32)
-        chunks = cut_into_chunks(ids, self.settings, evidence)
-        logits = self._call(*chunks.inputs(), chunks.review, np.array([chunks.num_reviews], np.int32))
+
+        return score_tutorial
+    evidence = tf.TensorSpec((None, settings.chunk_length, settings.evidence_size), tf.float32)
+    inputs = [ids, ids, evidence] if settings.evidence_size else [ids, ids]
+
+    @tf.function(input_signature=[*inputs, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((1,), tf.int32)])
+    def call_default(*given: Any) -> Any:
+        return network(list(given), training=False)
+
+    def score(ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
+        chunks = cut_into_chunks(ids, settings, evidence)
+        logits = call_default(*chunks.inputs(), chunks.review, np.array([chunks.num_reviews], np.int32))
         return np.asarray(logits.numpy()[:, 0], np.float32)
+
+    return score

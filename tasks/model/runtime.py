@@ -1,5 +1,6 @@
 """One way to compute: TensorFlow quiet, with the arithmetic that measured fastest here, and nothing left open that changes the bits."""
 
+import functools
 import logging
 import os
 import sys
@@ -55,6 +56,14 @@ def one_blas_thread() -> Iterator[None]:
 
     with threadpool_limits(limits=1, user_api="blas"):
         yield
+
+
+@functools.cache
+def use_one_blas_thread() -> None:
+    """From here on, multiply NumPy's matrices on one thread: rows that are scored side by side keep the processors busy already."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(limits=1, user_api="blas")
 
 
 def _is_not_about_retracing(record: logging.LogRecord) -> bool:

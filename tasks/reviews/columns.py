@@ -1,5 +1,6 @@
 """Which column of an input holds the text, the label and the id: named by the caller, else found by usual names."""
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -8,10 +9,12 @@ import pyarrow as pa
 from tasks.errors import CallerError, DataError
 
 _LONGEST_NAME, _MOST_WORDS = 40, 3
+_NUMBERED = re.compile(r"column_\d+")
 # Each line is a rank: the first rank with a hit decides, two hits within it are the caller's to decide.
 _TEXT_NAMES = (
     ["review", "reviews", "reviewtext", "reviewbody", "text", "fulltext", "content", "comment", "comments", "body",
-     "feedback", "message", "tweet", "tweettext", "sentence", "document", "opinion", "verbatim"],
+     "feedback", "message", "tweet", "tweettext", "sentence", "document", "opinion", "verbatim",
+     "kommentar", "kommentare", "rezension", "commentaire", "commentaires", "avis", "comentario", "comentarios", "recensione"],
 )  # fmt: skip
 _LABEL_NAMES = (
     ["sentiment", "sentiments", "label", "labels", "polarity", "airlinesentiment", "class", "target"],
@@ -66,6 +69,8 @@ def named_column(names: Sequence[str], asked: str, option: str) -> str:
         return alike[0]
     close = alike or get_close_matches(asked, names, n=3)
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Name one of them with {option}."
+    if list(names) == [_TEXT_NAMES[0][0]]:
+        hint = "Plain text, a review a line, has this column alone. If the file is a table, say --input-format csv."
     raise CallerError(f"{option} {asked!r} is not among the columns {_listed(names)}. {hint}")
 
 
@@ -119,9 +124,14 @@ def is_usual_name(name: str) -> bool:
 def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str:
     found = _find(names, asked, ranks, what, option)
     if found is None:
+        numbered = all(map(_NUMBERED.fullmatch, names))
         raise CallerError(
             f"No column looks like the {what}. The columns are: {_listed(names)}. "
-            f"Usual names are {', '.join(ranks[0][:4])}. Name it with {option}; if the first row is data, say --no-header."
+            + (
+                f"They are numbered, as the first row names none: choose one with {option}."
+                if numbered
+                else f"Usual names are {', '.join(ranks[0][:4])}. Name it with {option}; if the first row is data, say --no-header."
+            )
         )
     return found
 

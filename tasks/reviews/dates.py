@@ -10,8 +10,15 @@ from tasks.reviews.columns import named_column, plain_name
 
 _NAMES = ("date", "reviewdate", "datetime", "timestamp", "createdat", "created", "createdon", "createddate", "creationdate", "postedat",
           "postdate", "submittedat", "submissiondate", "receivedat", "publishedat", "tweetcreated", "unixreviewtime", "reviewtime",
-          "reviewedat", "time", "day")  # fmt: skip
-_LAST_WORD = re.compile(r"(?:[\W_](?i:at|on|date|time|timestamp)|[a-z](?:At|On|Date|Time|Timestamp))$")  # written_at, orderDate
+          "reviewedat", "time", "day",
+          "datum", "erstelltam", "erstellungsdatum", "bewertungsdatum", "eingangsdatum", "zeitstempel", "zeitpunkt", "verfasstam", "dato",
+          "datedecréation", "datedecreation", "datecreation", "horodatage", "fecha", "fechadecreación", "fechadecreacion",
+          "fechacreacion", "dataora", "datadicreazione", "datahora", "datadecriação", "datacriacao", "datautworzenia", "aangemaaktop",
+          "skapad")  # fmt: skip
+_LIKE_A_DATE = re.compile(  # written_at, orderDate, Kaufdatum, fecha_compra
+    r"(?:[\W_](?i:at|on|date|time|timestamp|am)|[a-z](?:At|On|Date|Time|Timestamp)|(?i:datum|zeitpunkt|zeitstempel))$"
+    r"|^(?i:fecha|date)(?:[\W_]|(?=[A-Z]))"
+)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATES = (
     r"^(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?:\D|$)",
@@ -27,7 +34,7 @@ def find_date_column(schema: pa.Schema, asked: str | None = None) -> str | None:
     """Return the column that says when each review was written, or None.
 
     It is the one asked for; else one of a usual name, the likeliest first; else the only one of a date's type; else the only one whose
-    name ends as those of dates do.
+    name is like those of dates.
 
     Raises:
         CallerError: The column asked for is not there.
@@ -39,7 +46,7 @@ def find_date_column(schema: pa.Schema, asked: str | None = None) -> str | None:
         if name in by_name:
             return by_name[name]
     typed = [field.name for field in schema if _is_time(field.type)]
-    likely = typed or [name for name in schema.names if _LAST_WORD.search(name)]
+    likely = typed or [name for name in schema.names if _LIKE_A_DATE.search(name)]
     return likely[0] if len(likely) == 1 else None
 
 

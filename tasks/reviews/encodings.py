@@ -3,6 +3,7 @@
 import codecs
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +21,14 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Letters and signs of Western European text in cp1252, as the characters they decode to there; not ÿ, þ, ð, × or ÷,
+# Letters and signs of Western European text in cp1252, as the characters they decode to there; not ÿ, ý, þ, ð, × or ÷,
 # which come from other encodings and from damage.
-_WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüŒœŠšŽžŸ€…‘’“”„•–—™\xa0¡£§©«®°´·»¿")
+_LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüŒœŠšŽžŸ")
+_JOINING = frozenset("‘’–—…·\xa0\xad")  # signs that may stand between two letters
+_SIGNS = _JOINING | frozenset("€“”„‚‹›«»•™¡¿£¢¥¤§©®°´¨¸¯ˆ˜ª²³¹º±µ¶¦¬‰†‡ƒ¼½¾")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_STRANGE_SHARE = 0.05  # of what stands beyond ASCII
+_SLAVONIC_SHARE = 0.1
 
 
 class Sample(NamedTuple):
@@ -65,10 +71,10 @@ def open_text(path: Path, member: str | None, encoding: str, newline: str = "") 
 def detect_encoding(sample: Sample, declared: str | None, where: str) -> str:
     """Return the encoding of a text file: by its byte order mark, as declared, UTF-8, or cp1252 or UTF-16 if that is certain.
 
-    A mark outranks what was declared, as one command may name many files. cp1252 is certain if the sample is not UTF-8, at
-    least three lines hold Western letters or signs in cp1252 and nothing else beyond ASCII, and such letters are at most a
-    quarter. UTF-16 without a mark is certain if half of its characters are ASCII and next to none is a control character. In doubt it is
-    UTF-8, and the rows that are not are refused.
+    A mark outranks what was declared, as one command may name many files. cp1252 is certain if the sample is not UTF-8, at least three
+    lines hold Western letters or signs in cp1252 and nothing else beyond ASCII, such letters are at most a quarter, and they stand where
+    they may (`_is_western`). UTF-16 without a mark is certain if half of its characters are ASCII and next to none is a control
+    character. In doubt it is UTF-8, and the rows that are not are refused.
 
     Raises:
         DataError: The sample does not look like text.
@@ -133,13 +139,34 @@ def _utf16_without_mark(content: bytes) -> str | None:
 
 
 def _is_western(content: bytes) -> bool:
-    num_lines = num_high = num_letters = 0
-    for line in content.decode("cp1252", "surrogateescape").splitlines():
-        high = [character for character in line if character > "\x7f"]
-        if high:
-            if not _WESTERN.issuperset(high):
-                return False
-            num_lines += 1
-            num_high += sum(map(str.isalpha, high))
-            num_letters += sum(map(str.isalpha, line))
-    return num_lines >= 3 and num_high * 4 <= num_letters
+    """Return whether bytes are Western text in cp1252, and not text of another encoding that happens to have a meaning there.
+
+    In those, letters become signs or capitals amid words (Mac Roman and DOS; Latin 2), or most letters lie beyond ASCII (Cyrillic, Greek).
+    Where letters become other letters, it is told by those that Western languages hardly use, or not together.
+    """
+    text = content.decode("cp1252", "surrogateescape")
+    found = list(_BEYOND_ASCII.finditer(text))
+    high = [match[0] for match in found]
+    if not (_LETTERS | _SIGNS).issuperset(high):
+        return False
+    lines = [line for line in text.splitlines() if not line.isascii()]
+    letters = Counter(character for character in high if character in _LETTERS)
+    if len(lines) < 3 or letters.total() * 4 > sum(character.isalpha() for line in lines for character in line):
+        return False
+    if sum(_is_strange(text, match.start()) for match in found) > _STRANGE_SHARE * len(found):
+        return False
+    slavonic, umlauts, hungarian = (sum(letters[character] for character in few) for few in ("šžŠŽ", "öüÖÜ", "õûÕÛ"))
+    if slavonic > _SLAVONIC_SHARE * letters.total():
+        return False
+    is_romance = any(letters[character] for character in "àãçèê")
+    return not (umlauts and hungarian > _STRANGE_SHARE * letters.total() and not is_romance)
+
+
+def _is_strange(text: str, place: int) -> bool:
+    """Return whether a letter or sign stands where writers of Western languages do not put it."""
+    character, before, after, behind = text[place], text[place - 1 : place], text[place + 1 : place + 2], text[place + 2 : place + 3]
+    if character not in _LETTERS:
+        return before.isalpha() and after.isalpha() and character not in _JOINING
+    if not character.isupper():
+        return False
+    return before.islower() or (after.isupper() and behind.islower()) or (character != "À" and not after.isalpha() and not before.isalpha())

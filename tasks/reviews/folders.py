@@ -1,10 +1,11 @@
 """Which files of a folder are reviews: what programs leave there beside them, and our own results, are not."""
 
+import re
 from pathlib import Path
 
 _ENDINGS = (".md", ".part", ".crc", ".quarantine.jsonl", ".quarantine.parquet")
 _RESULTS = (".scored.csv", ".scored.jsonl", ".scored.parquet")  # a file, or a folder of parts
-_PAGE = "summary.html"
+_PAGE = re.compile(r"summary(-[0-9TZ]+-\w+)?\.html")
 # What Spark, Windows and Excel put beside data. By their whole names: a leading underscore alone is no sign.
 _NAMES = frozenset({"_SUCCESS", "_metadata", "_common_metadata", "Thumbs.db", "desktop.ini"})
 
@@ -23,6 +24,6 @@ def is_file(path: Path) -> bool:
 def is_skipped(path: Path) -> bool:
     """Return whether a relative path is hidden, or none of reviews."""
     name = path.name
-    if name.endswith(_ENDINGS) or name in _NAMES or name == _PAGE or name.startswith("~$"):
+    if name.endswith(_ENDINGS) or name in _NAMES or _PAGE.fullmatch(name) or name.startswith("~$"):
         return True
     return any((part.startswith(".") and part != "..") or part.endswith(_RESULTS) for part in path.parts)

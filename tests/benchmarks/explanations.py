@@ -96,7 +96,7 @@ def main() -> None:
 
     side = np.where(log_odds < 0, -1.0, 1.0)
     found: dict[str, Any] = {}
-    estimates, seconds = cpu_seconds(lambda: estimate_effects(model, words))
+    estimates, seconds = cpu_seconds(lambda: estimate_effects(model, words, model.logits_and_evidence(words.ids)[1]))
     by_estimate = explain.strongest(estimates * side[words.row], words.row, len(reviews), k)
     found["estimates alone"] = judge([by_estimate[words.row[by_estimate] == row] for row in range(len(reviews))])
     found["estimates alone"]["reviews_a_cpu_second"] = round(len(reviews) / (plain_seconds + seconds))

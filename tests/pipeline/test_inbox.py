@@ -88,8 +88,8 @@ def test_file_that_may_not_be_whole_waits(look: Callable[..., Command], tmp_path
     assert "1 may still be being written" in early.stderr
 
 
-def test_bad_file_is_tried_again(look: Callable[..., Command], tmp_path: Path) -> None:
-    """A file that cannot be scored is named each time with exit code 3, and stops no other; once it is mended it is scored."""
+def test_bad_file_is_told_once(look: Callable[..., Command], tmp_path: Path) -> None:
+    """A file that cannot be scored is named with exit code 3, and stops no other; unchanged it is left alone, mended it is scored."""
     put(tmp_path / "inbox" / "good.csv", 1, 2)
     bad = tmp_path / "inbox" / "bad.csv"
     bad.write_bytes(b"")
@@ -98,10 +98,40 @@ def test_bad_file_is_tried_again(look: Callable[..., Command], tmp_path: Path) -
     put(bad, 3)
     third = look()
 
-    assert [run.exit_code for run in (first, second, third)] == [3, 3, 0]
+    assert [run.exit_code for run in (first, second, third)] == [3, 0, 0]
     assert [run.summary["scored"] for run in (first, second, third)] == [2, 0, 1]
     assert list(first.summary["failed"]) == ["bad.csv"]
     assert "1 of 2 files were not scored" in first.stderr
+    assert "1 could not be scored before and have not changed since" in second.stderr
+
+
+def test_file_that_changed_is_tried_again(look: Callable[..., Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that somebody wrote to while it was read is not at fault: it is tried again though its content is the same."""
+    path = put(tmp_path / "inbox" / "a.csv", 1, 2)
+    real = scoring.look_at
+
+    def touched(*given: object) -> object:
+        found = real(*given)  # type: ignore[arg-type]
+        os.utime(path, (LONG_AGO + 1, LONG_AGO + 1))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "look_at", touched)
+        first = look()
+
+    assert (first.exit_code, look().summary["status"]) == (3, "scored")
+
+
+def test_each_run_has_its_page(look: Callable[..., Command], tmp_path: Path) -> None:
+    """A run's page stays when the next run has written its own; summary.html is always the latest."""
+    pages = []
+    for number in (1, 2):
+        put(tmp_path / "inbox" / f"{number}.csv", number)
+        pages.append(Path(look().summary["summary"]))
+
+    assert "1.csv" in pages[0].read_text(encoding="utf-8")
+    assert pages[0] != pages[1]
+    assert (tmp_path / "out" / "summary.html").read_bytes() == pages[1].read_bytes()
 
 
 def test_memory_survives(look: Callable[..., Command], artifacts: Path, tmp_path: Path) -> None:
@@ -111,7 +141,7 @@ def test_memory_survives(look: Callable[..., Command], artifacts: Path, tmp_path
     shutil.rmtree(tmp_path / "out")
     taken = look()
     other = look("--format", "jsonl")
-    (place,) = (path for path in artifacts.glob("score/*.inbox.json") if "parquet" in path.read_text(encoding="utf-8"))
+    (place,) = (path for path in artifacts.glob("score/*.inbox.jsonl") if "parquet" in path.read_text(encoding="utf-8"))
     place.write_text("{", encoding="utf-8")
 
     assert taken.summary["status"] == "nothing new"
@@ -150,8 +180,7 @@ def test_remembered_at_once(look: Callable[..., Command], artifacts: Path, tmp_p
     real = scoring.publish_file
 
     def publish(plan: ScoringPlan, store: Store) -> ScoredFile:
-        memories = [json.loads(place.read_text(encoding="utf-8")) for place in artifacts.glob("score/*.inbox.json")]
-        remembered.append(sum(len(memory["scored"]) for memory in memories))
+        remembered.append(sum(place.read_text(encoding="utf-8").count('"scored"') for place in artifacts.glob("score/*.inbox.jsonl")))
         return real(plan, store)
 
     monkeypatch.setattr(scoring, "publish_file", publish)

@@ -41,6 +41,14 @@ def test_several_candidates_are_the_callers_to_choose() -> None:
         find_id_column(["id", "uuid"])
 
 
+def test_hints_fit_the_file() -> None:
+    """A file read without header is not told to say --no-header; one taken for plain text is told how it is read as a table."""
+    with pytest.raises(CallerError, match=r"'column_1', 'column_2'\. They are numbered.*--text-column\.$"):
+        find_text_column(["column_1", "column_2"])
+    with pytest.raises(CallerError, match=r"a review a line, has this column alone.*--input-format csv"):
+        find_text_column(["review"], "body")
+
+
 def test_no_candidate_lists_the_columns() -> None:
     """Without a usual name the message shows what there is and the option."""
     with pytest.raises(CallerError, match=r"looks like the text\. The columns are: 'a', 'b'\..*--text-column"):

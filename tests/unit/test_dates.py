@@ -57,7 +57,28 @@ def test_the_date_column_is_found() -> None:
     assert find_date_column(pa.schema({"id": text, "review": text})) is None
 
 
-@pytest.mark.parametrize("name", ["written_at", "order.date", "answeredOn", "Sent at", "ticket.created_at", "REVIEW_TIMESTAMP"])
+@pytest.mark.parametrize("name", ["Datum", "Erstellt am", "ERSTELLUNGSDATUM", "Fecha de creación", "date de création", "dataOra"])
+def test_a_date_column_is_known_in_other_languages(name: str) -> None:
+    """The usual names of exports in German, Spanish, French and Italian count too, before names that only end like dates."""
+    text = pa.string()
+    assert find_date_column(pa.schema({"Bewertung": text, name: text, "paid_on": text})) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "written_at",
+        "order.date",
+        "answeredOn",
+        "Sent at",
+        "ticket.created_at",
+        "REVIEW_TIMESTAMP",
+        "Kaufdatum",
+        "Geschrieben am",
+        "fecha_compra",
+        "Date d'achat",
+    ],
+)
 def test_a_date_column_is_known_by_the_end_of_its_name(name: str) -> None:
     """The only one that ends as those of dates do is it, where none has a usual name; of two, neither; `format` and `station` do not."""
     text = pa.string()

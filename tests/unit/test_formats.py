@@ -184,6 +184,50 @@ def test_cp1252_is_not_guessed_in_doubt(tmp_path: Path, content: bytes) -> None:
     assert any(batch.refused for batch in read_batches(path, "it", DETECT))
 
 
+REVIEWS = {
+    "German": "Das Gerät ist schön, die Größe nicht; ½ Stunde!\nÜbrigens: 12,50 € zu viel…\n„Sehr gut“, für 3½ Sterne.\nÖfter größer.\n",
+    "French": "L’été, nous étions déçus du séjour.\nÇa ne vaut pas ½ étoile… « médiocre ».\nDes œufs froids, 15 € de plus¨.\nÀ éviter.\n",
+    "English": "I don’t like it — “fine”, but 2½ hours.\nThe café wasn’t open… we’d have paid £12 or €15.\nNaïve ¾ – “ok”\n",
+    "Spanish": "Mañana volveré, ¡qué película! ¿No?\nEl corazón latió así, también el niño.\nÁrbol, canción, número, inglés.\n",
+    "Polish": "Zażółć gęślą jaźń, bardzo dobry film.\nKsiążka była świetna, choć za długa.\nNie podobało się, że bohater ginie.\n",
+    "Czech": "Kůň úpěl ďábelské ódy, skvělý film.\nHerci byli výborní, děj se mi líbil.\nDoporučuji všem, kdo mají rádi komedie.\n",
+    "Croatian": "Čaša je puna, šuma je lijepa, život je čudo.\nGlumci su odlični, šteta za kraj.\nŽao mi je što nije duži.\n",
+    "Hungarian": "Nagyon jó film volt, a főszereplő kitűnő.\nGyönyörű képekkel, hűvös.\nNem tetszett, túl hosszú és unalmas.\n",
+    "Romanian": "Filmul a fost foarte bun, şi actorii, însă ţinta.\nNu mi-a plăcut sfârşitul.\n şi totuşi ţara noastră.\n",
+    "Russian": "Очень хороший фильм, всем советую.\n",
+    "Turkish": "Çok güzel bir film, şahane.\nIğdır’da çekilmiş, oyuncular iyi değildi.\nKötü bir sonu var ama güldük.\n",
+}
+
+
+@pytest.mark.parametrize("language", ["German", "French", "English", "Spanish"])
+def test_western_signs_are_detected_too(tmp_path: Path, language: str) -> None:
+    """Halves, euros, umlaut marks and curly quotes are in Western texts what letters are."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(("review\n" + REVIEWS[language]).encode("cp1252"))
+    assert describe_file(path, DETECT).encoding == "cp1252"
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding"),
+    [
+        *((language, "mac_roman") for language in ("German", "French", "English", "Spanish")),
+        *((language, "cp850") for language in ("German", "French", "Spanish")),
+        *(
+            (language, encoding)
+            for language in ("Polish", "Czech", "Croatian", "Hungarian", "Romanian")
+            for encoding in ("latin2", "cp1250")
+        ),
+        *(("Russian", encoding) for encoding in ("koi8_r", "cp1251", "cp866", "mac_cyrillic")),
+        ("Turkish", "cp1254"),
+    ],
+)
+def test_encodings_that_look_like_cp1252(tmp_path: Path, language: str, encoding: str) -> None:
+    """What Apple and DOS wrote, and the languages of Eastern Europe, are not taken for cp1252, though every byte means something there."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(("review\n" + REVIEWS[language] * 3).encode(encoding, "ignore"))
+    assert describe_file(path, DETECT).encoding == "utf-8"
+
+
 def test_broken_utf16_is_refused_by_the_row(tmp_path: Path) -> None:
     """Half a surrogate pair and an odd last byte cost their rows only."""
     path = tmp_path / "a.csv"
