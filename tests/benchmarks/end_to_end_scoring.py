@@ -4,9 +4,10 @@
 
 The article's steps are written anew below: read with pandas, clean review by review, fit Keras' Tokenizer, pad, `model.predict` with its
 Embedding, LSTM and Dense. Weights do not change their speed, so they are not trained. Ours is `sentiment score`, a process of its own,
-with each model in turn; `seconds` are those the command tells itself, the rest of Prefect's start included, which begins while we import;
-`whole` is all from the first to the last of the process: imports, which are not counted on the article's side, and the end. Set PREFECT_API_URL to a running server to measure without the start of one. One JSON line a measurement,
-then one of ratios: rows a second of ours by the article's, medians over the rounds.
+with each model in turn; `seconds` are those the command tells itself, with the rest of Prefect's start, which begins while we import;
+`whole` is all from the first to the last of the process: imports, which are not counted on the article's side, and the end. Set
+PREFECT_API_URL to a running server to measure without the start of one. One JSON line a measurement, then one of ratios: rows a second of
+ours by the article's, medians over the rounds.
 """
 
 import argparse
