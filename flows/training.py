@@ -21,7 +21,7 @@ from tasks.measured import measured_by, summarize_folds
 from tasks.mlflow_log import check_mlflow, log_to_mlflow
 from tasks.model.bundle import is_sample
 from tasks.model.folds import Fold
-from tasks.model.registry import Promotion, champion, check_reason, verdict_of
+from tasks.model.registry import champion, check_reason, verdict_of, was_promoted_by_this_run
 from tasks.outcome import ref_of, rename_flow_run
 from tasks.promote import promote
 from tasks.report import report
@@ -69,7 +69,6 @@ def training(
     check_mlflow()
     settings = compose_settings(preset, list((overrides or {}).items()))
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
-    before = champion(store)
 
     golden = read_golden(golden_test, settings.ingest, store) if golden_test else None
     ingested = ingest(sources, settings.ingest, store)
@@ -93,7 +92,7 @@ def training(
 
     rename_flow_run(tags=[*tags, verdict_of(ref_of(decided), store).model_id])
 
-    summary = summarize(settings, ref_of(model), ref_of(evaluated), ref_of(decided), ref_of(reported), before, store)
+    summary = summarize(settings, ref_of(model), ref_of(evaluated), ref_of(decided), ref_of(reported), store)
     if folded:
         summary["cross_validation"] = asdict(summarize_folds([measured_by(fold, store) for fold in folded]))
     current = champion(store)
@@ -118,16 +117,14 @@ def summarize(
     evaluated: ArtifactRef,
     decided: ArtifactRef,
     reported: ArtifactRef,
-    before: Promotion | None,
     store: Store,
 ) -> dict[str, Any]:
-    """Return what a run came to, in the form that `--json` promises; `before` is the champion as the run found it."""
+    """Return what a run came to, in the form that `--json` promises."""
     evaluation = store.record_of(evaluated).facts["evaluation"]
     verdict = verdict_of(decided, store)
     steps = store.journal()
     shown = ("rows", "accuracy", "log_loss", "roc_auc", "ece")
-    after = champion(store)
-    moved = after != before and after is not None and after.model_id == verdict.model_id
+    moved = was_promoted_by_this_run(store, verdict.model_id)
     refused = verdict.status == "refused" and any(step["state"] != "cached" for step in steps.values())
     return {
         "command": "train",

@@ -30,6 +30,7 @@ class Promotion:
         event: How it came about. A refusal is kept too: then nothing was replaced, and `replaced` names the champion that stayed.
         rules: What the gate found, rule by rule; empty where nobody asked it.
         since_better: What this champion and those before it have won or lost in accuracy since the last sure improvement.
+        run: The training run that decided; empty where a command did.
     """
 
     model_id: str
@@ -41,6 +42,7 @@ class Promotion:
     event: Event = "promoted"
     rules: list[Ruling] = field(default_factory=list)
     since_better: float = 0.0
+    run: str = ""
 
     @classmethod
     def from_json(cls, raw: Any) -> "Promotion":
@@ -89,6 +91,11 @@ def champion(store: Store) -> Promotion | None:
         return None
     except (ValueError, TypeError, AttributeError) as error:
         raise MachineError(f"{place} is damaged. Name the champion anew with `sentiment models promote ID`.") from error
+
+
+def was_promoted_by_this_run(store: Store, model_id: str) -> bool:
+    """Return whether the store's run made the model champion, whoever has become it since."""
+    return bool(store.run_id) and any(entry.run == store.run_id and entry.model_id == model_id for entry in history(store))
 
 
 def registry_lock(store: Store) -> AbstractContextManager[None]:
@@ -151,6 +158,7 @@ def _entry(store: Store, model_id: str, replaced: str | None, reason: str, event
         event,
         verdict.rules if verdict else [],
         verdict.since_better if verdict else 0.0,
+        store.run_id,
     )
 
 

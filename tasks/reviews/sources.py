@@ -115,6 +115,7 @@ class FileSource:
         Raises:
             CallerError, DataError, MachineError: It is not there, or cannot be read.
         """
+        self._check_name()
         if self.path.is_dir():
             files = {path.relative_to(self.path).as_posix(): _sha256(open_file(path)) for path in self._files()}
             return sha256_of_json(files)
@@ -125,9 +126,17 @@ class FileSource:
 
         Only the two together tell that nobody wrote the file meanwhile: a file may be written over without a new time, and one that is
         replaced by its like is short while that is done.
+
+        Raises:
+            CallerError: Its name cannot be written down.
         """
+        self._check_name()
         stats = [path.stat() for path in self._files() if path.exists()]
         return sha256_of_json([(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats])
+
+    def _check_name(self) -> None:
+        if not is_utf8(str(self.path)):
+            raise CallerError(f"The name of {self.name} is not UTF-8, so no record could hold it. Rename the file.")
 
     def shards(self, settings: ReaderSettings, num_rows: int) -> "tuple[FileSource, ...]":
         """Return the stretches, of `num_rows` rows each, in which a Parquet file can be read apart; any other file is one."""
@@ -158,6 +167,7 @@ class FileSource:
 
     def read(self, settings: ReaderSettings) -> Iterator[Batch]:
         """Yield the file's rows, or those of its stretch."""
+        self._check_name()
         return read_batches(self.path, self.name, settings, self.member, self.stretch)
 
     def _files(self) -> list[Path]:
@@ -252,9 +262,6 @@ def find_files(pattern: str, downloads: Path | None = None, reader: ReaderSettin
         files = sorted(path for path in matches if is_file(path) and not is_skipped(path.relative_to(base)))
     if not files:
         raise _nothing("The folder holds no files" if place.is_dir() else "There is no such file, folder or match", pattern)
-    for path in files:
-        if not is_utf8(str(path)):
-            raise CallerError(f"The name of {printable(str(path))} is not UTF-8, so no record could hold it. Rename the file.")
     if place.is_dir() and _are_texts(files, place, reader):
         return [FileSource(place, place.resolve().name)]
     return [source for path in files for source in _members(path, path.relative_to(base).as_posix())]
@@ -305,6 +312,7 @@ def _are_texts(files: Sequence[Path], folder: Path, reader: ReaderSettings) -> b
 
 
 def _members(path: Path, name: str) -> list[FileSource]:
+    name = name if is_utf8(name) else printable(name)  # such a file fails when it is looked at
     try:
         members = list_members(path)
     except PipelineError as error:

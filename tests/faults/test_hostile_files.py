@@ -14,9 +14,10 @@ import pytest
 import tiny
 from conftest import Command
 
-from tasks.errors import DataError, PipelineError
+from tasks.errors import CallerError, DataError, PipelineError
 from tasks.reviews.compression import list_members
 from tasks.reviews.readers import ReaderSettings, read_batches
+from tasks.reviews.sources import find_files
 
 CONTENT = b"id,review\n" + b"".join(b"r%d,the plot was dull and long\n" % number for number in range(20))
 ODD_NAMES = ("a\nb.csv", "$(touch owned).csv", "`id`.csv", "it's \"quoted\".csv", "-rf.csv", "--output.csv", "n" * 240 + ".csv",
@@ -145,3 +146,18 @@ def test_names_that_are_no_text(tmp_path: Path, trained: tiny.Trained, sentiment
     refused = sentiment(command, path if named == "file" else path.parent, "--artifacts", trained.root)
 
     assert (refused.exit_code, "caf\\udce9.csv is not UTF-8" in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are no names elsewhere")
+def test_a_name_that_is_no_text_stops_no_other_file(tmp_path: Path) -> None:
+    """In a folder, a file whose name is not UTF-8 is one that fails when it is looked at, under a name that can be shown."""
+    for name in (b"caf\xe9.csv", b"tea.csv"):
+        Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(CONTENT)
+
+    bad, good = find_files(str(tmp_path))
+
+    assert (bad.name, good.name) == ("caf\\udce9.csv", "tea.csv")
+    good.stamp()
+    for look in (bad.stamp, bad.digest):
+        with pytest.raises(CallerError, match="is not UTF-8"):
+            look()

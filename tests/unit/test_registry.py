@@ -18,6 +18,7 @@ from tasks.model.registry import (
     registry_lock,
     roll_back,
     verdict_of,
+    was_promoted_by_this_run,
     was_undone,
 )
 from tasks.store import Draft, Recipe, Store
@@ -54,6 +55,18 @@ def test_a_promotion_is_noted_and_takes_effect(store: Store, monkeypatch: pytest
     assert second.bundle_sha256 == hashlib.sha256(b'{"id": "m-b", "files": {}}').hexdigest()
     assert json.loads((models_folder(store) / "champion.json").read_text()) == asdict(second)
     assert not list(models_folder(store).glob(".*"))
+
+
+def test_a_run_knows_what_it_promoted(store: Store) -> None:
+    """Neither a rollback that comes right after nor a run that promotes another model makes a run forget that it promoted one."""
+    one, other = Store(store.root, run_id="run-1"), Store(store.root, run_id="run-2")
+    promote_model(store, "m-c", "by hand")
+    promote_model(one, "m-a", "better")
+    promote_model(other, "m-b", "better still")
+    roll_back(store, "complaints")
+
+    assert was_promoted_by_this_run(one, "m-a") and was_promoted_by_this_run(other, "m-b")
+    assert not was_promoted_by_this_run(one, "m-b") and not was_promoted_by_this_run(store, "m-c")
 
 
 def test_only_sealed_models_can_be_promoted(store: Store) -> None:
