@@ -4,10 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tasks.errors import MachineError
 
 _SHORT_LIFE_SECONDS = 20.0
 _SHORT_LIVES = 3
@@ -50,6 +57,11 @@ class Companion:
         self._started = time.monotonic()
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def ended(self) -> int | None:
         """Its exit code if it has ended."""
         return self._process.poll() if self._process else None
@@ -63,7 +75,7 @@ class Companion:
 
     def stop(self) -> None:
         """End it, and wait until it has ended."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or not self.is_running:
             return
         self._process.terminate()
         try:
@@ -100,3 +112,75 @@ def is_port_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+@contextmanager
+def port_of_ours(host: str, port: int) -> Iterator[None]:
+    """Hold a port for a server that is started while the block lasts: of two commands at once, one gets it.
+
+    A server takes seconds to listen, in which the port looks free to others. The lock ends with this process.
+
+    Raises:
+        MachineError: Another program listens there, or another command of this user is about to.
+    """
+    lock = FileLock(_own_folder() / f"port-{port}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MachineError(f"Port {port} is taken by another `sentiment serve`. Name another with --port.") from None
+    try:
+        if not is_port_free(host, port):
+            raise MachineError(f"Port {port} is in use by another program. Name another with --port, or set PREFECT_API_URL to use it.")
+        yield
+    finally:
+        lock.release()
+
+
+def _own_folder() -> Path:
+    """Return a folder of this user on this machine, where nobody else can put a lock.
+
+    Raises:
+        MachineError: Somebody else made it.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"  # elsewhere the temporary folder is the user's own
+    folder = Path(tempfile.gettempdir()) / f"sentiment-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise MachineError(f"Cannot create the folder {folder}: {error.strerror}. Name another place with TMPDIR.") from error
+    if folder.is_symlink() or (hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022)):
+        raise MachineError(f"{folder} is not yours alone. Remove it, or name another place with TMPDIR.")
+    return folder
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, which service managers send, and SIGHUP, of a closed terminal, end this like Ctrl-C; and SIGINT also in the background.
+
+    The first one alone: what is being ended is not interrupted by a second. A SIGHUP that is ignored, as under nohup, stays so.
+    """
+
+    def stop(*_: Any) -> None:
+        ignore_signals()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in _ending_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Let nothing but SIGKILL end this process from now on."""
+    for number in _ending_signals():
+        signal.signal(number, lambda *_: None)  # SIG_IGN would complain of a signal that has come but was not yet handled
+
+
+def _ending_signals() -> list[signal.Signals]:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers

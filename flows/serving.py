@@ -3,14 +3,13 @@
 import hashlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flows.options import Outcome, printer_of
-from flows.processes import Companion, is_port_free
+from flows.processes import Companion, ended_by_signals, ignore_signals, port_of_ours
 from tasks.errors import CallerError, MachineError
 from tasks.login import HOW_TO_LOG_IN, given_login, login_environment, login_file, make_login
 from tasks.store import atomic_file, make_folder
@@ -46,6 +45,11 @@ class Place:
     is_own: bool
 
     @property
+    def port(self) -> int:
+        """The port of the server that is started here."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
     def home(self) -> Path:
         """Prefect's own folder: the database, its settings, the logs."""
         return self.root / "prefect"
@@ -64,7 +68,7 @@ class Place:
                 "PREFECT_HOME": str(self.home),
                 **login_environment(make_login(self.home)),
                 "PREFECT_SERVER_API_HOST": HOST,
-                "PREFECT_SERVER_API_PORT": self.url.rpartition(":")[2],
+                "PREFECT_SERVER_API_PORT": str(self.port),
                 "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                 "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             }
@@ -84,13 +88,14 @@ def serve(options: Namespace) -> Outcome:
     try:
         make_folder(place.home)
         make_folder(inbox)
-        with _only_one(place.home, place.url), _ended_by_signals():
+        port = port_of_ours(HOST, place.port) if place.is_own else nullcontext()
+        with _only_one(place.home, place.url), port, ended_by_signals():
             _serve(place, options.alerts, say)
     except _AlreadyServedError as found:
         say(f"Served already at {found}, by another process. Nothing was changed.")
         return {**summary, "url": str(found), "status": "served already"}, 0
     except KeyboardInterrupt:
-        say("Stopped. The same command serves again, with all that was.")
+        _to_whom_it_reaches(say)("Stopped. The same command serves again, with all that was.")
     return {**summary, "status": "stopped"}, 0
 
 
@@ -124,10 +129,26 @@ def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None
                 _keep_alive(companion, say)
             time.sleep(_LOOK_SECONDS)
     finally:
-        if worker.ended is None and (stopped := cancel_runs(place)):
-            say(f"Stopping {', '.join(stopped)}: finished steps are kept, the same run goes on from there.")
-        worker.stop()  # a worker that has had runs does not always end when it is asked to
-        server.stop()
+        ignore_signals()
+        tell = _to_whom_it_reaches(say)
+        try:
+            if worker.is_running and (server.is_running or not place.is_own):  # else it is a stranger who answers there, or nobody
+                cancel_runs(place, tell)
+        except Exception as error:  # whatever the server answers, nothing is left behind
+            tell(f"Runs under way may go on, as the server could not be asked to cancel them ({type(error).__name__}).")
+        finally:
+            worker.stop()  # a worker that has had runs does not always end when it is asked to
+            server.stop()
+
+
+def _to_whom_it_reaches(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a print that does not mind that nobody reads it: after SIGHUP the terminal is gone."""
+
+    def tell(line: str) -> None:
+        with suppress(OSError):
+            say(line)
+
+    return tell
 
 
 def _start_server(server: Companion, place: Place) -> None:
@@ -137,19 +158,22 @@ def _start_server(server: Companion, place: Place) -> None:
         if _refuses(place.url):
             raise CallerError(f"The Prefect server at {place.url} asks for a login. {HOW_TO_LOG_IN}")
         return
-    port = int(place.url.rpartition(":")[2])
-    if not is_port_free(HOST, port):
-        raise MachineError(f"Port {port} is in use by another program. Name another with --port, or set PREFECT_API_URL to use it.")
     server.start()
     _wait_for(server, lambda: _answers(place.url))
 
 
 def _wait_for(companion: Companion, is_ready: Callable[[], bool]) -> None:
+    """Wait until a companion is ready, which it is not where it has ended and another answers in its place.
+
+    Raises:
+        MachineError: It ended, or takes too long.
+    """
     deadline = time.monotonic() + _START_SECONDS
-    while not is_ready():
-        if companion.ended is not None or time.monotonic() > deadline:
-            raise MachineError(f"Prefect's {companion.name} did not start. The end of {companion.log}:\n{companion.last_words()}")
+    while companion.ended is None and time.monotonic() < deadline:
+        if is_ready() and companion.ended is None:
+            return
         time.sleep(_LOOK_SECONDS)
+    raise MachineError(f"Prefect's {companion.name} did not start. The end of {companion.log}:\n{companion.last_words()}")
 
 
 def _worker_is_online(place: Place) -> bool:
@@ -209,27 +233,29 @@ def set_up(version: str, alerts: str | None) -> Iterator[str]:
             yield f"alerts    none: say --alerts URL (a webhook), or make a notification block named {automations.ALERTS_BLOCK} in the UI"
 
 
-def cancel_runs(place: Place) -> list[str]:
-    """Cancel the runs under way that this machine's worker started, as they would go on without it; return their names."""
+def cancel_runs(place: Place, say: Callable[[str], None]) -> None:
+    """Cancel the runs under way that this machine's worker started, as they would go on without it; says which, and how many do not end."""
     import httpx
 
     def ask(path: str, body: dict[str, Any]) -> Any:
-        return httpx.post(f"{place.url}/api/{path}", json=body, auth=given_login(), timeout=10).raise_for_status().json()
+        return client.post(f"{place.url}/api/{path}", json=body).raise_for_status().json()
 
     def under_way(of: dict[str, Any]) -> list[dict[str, Any]]:
         found = ask("flow_runs/filter", {"flow_runs": of | {"tags": {"all_": ["sentiment"]}}, "work_pools": {"name": {"any_": [POOL]}}})
         return [run for run in found if place.is_own or (run["infrastructure_pid"] or "").startswith(f"{socket.gethostname()}:")]
 
-    try:
+    with httpx.Client(auth=given_login(), timeout=10, trust_env=not place.is_own) as client:
         runs = under_way({"state": {"type": {"any_": ["PENDING", "RUNNING"]}}})
+        if not runs:
+            return
+        say(f"Stopping {', '.join(run['name'] for run in runs)}: finished steps are kept, the same run goes on from there.")
         for run in runs:
             ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True})
         deadline = time.monotonic() + _CANCEL_SECONDS
-        while runs and time.monotonic() < deadline and under_way({"state": {"type": {"any_": ["CANCELLING"]}}}):
+        while (left := under_way({"state": {"type": {"any_": ["CANCELLING"]}}})) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
-        return [str(run["name"]) for run in runs]
-    except httpx.HTTPError:
-        return []
+    if left:
+        say(f"{len(left)} of {len(runs)} did not end within {_CANCEL_SECONDS:.0f} seconds: {', '.join(run['name'] for run in left)}.")
 
 
 def _deploy() -> None:
@@ -292,18 +318,3 @@ def _only_one(home: Path, url: str) -> Iterator[None]:
     finally:
         note.unlink(missing_ok=True)
         lock.release()
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM, which service managers send, end this like Ctrl-C; and SIGINT also where a shell started this in the background."""
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
