@@ -89,6 +89,6 @@ def _show_steps() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(handler, _StepLines) for handler in logger.handlers):
             logger.addHandler(_StepLines())
-    for handler in logging.getLogger().handlers:
+    for handler in [handler for name in ("", "prefect", *_DELIVERY_LOGGERS) for handler in logging.getLogger(name).handlers]:
         if type(handler).__module__.startswith("prefect."):
             handler.addFilter(_is_not_of_a_run)

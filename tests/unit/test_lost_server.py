@@ -137,3 +137,20 @@ def test_without_an_own_server_nothing_changes() -> None:
     with temporary_settings(restore_defaults={PREFECT_API_URL}), lost_server.server_of_the_run() as replaced:
         assert replaced is None
         assert PrefectHttpxSyncClient._send_with_retry is method
+
+
+@pytest.mark.parametrize("name", ["", "prefect._internal"])
+def test_what_a_lost_server_does_not_get_is_not_printed(name: str) -> None:
+    """Prefect prints every event that it cannot deliver; on the command line's terminal none appears, whichever handler of its it is."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    from flows.running import _show_steps
+
+    handler = PrefectConsoleHandler()
+    logging.getLogger(name).addHandler(handler)
+    try:
+        _show_steps()
+        for logger in ("prefect.events.clients", "prefect._internal.concurrency"):
+            assert not handler.filter(logging.LogRecord(logger, logging.ERROR, "", 0, "Service failed to process an event", None, None))
+    finally:
+        logging.getLogger(name).removeHandler(handler)
