@@ -3,7 +3,7 @@
     python tests/benchmarks/memory_of_scoring.py ARTIFACTS [--rows 100000] [--formats csv jsonl parquet] [--output-format parquet]
 
 ARTIFACTS holds the champion that scores; a quick one does. Every file is written here, as in memory_of_readers.py, and scored by the
-command in a process of its own, whose peak includes TensorFlow and Prefect. Prints one JSON line a format: MB of both sizes, their ratio.
+command in a process of its own, whose peak includes Prefect. Prints one JSON line a format: MB of both sizes, their ratio.
 """
 
 import argparse
