@@ -132,7 +132,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--port", type=partial(_from, least=1), default=4200, metavar="N", help="the server's port (default: 4200)")
     serve.add_argument("--inbox", metavar="DIR", help="where feedback is put to be scored (default: ARTIFACTS/inbox)")
-    serve.add_argument("--alerts", metavar="URL", help="a webhook to tell of crashes, refusals and drift")
+    serve.add_argument(
+        "--alerts",
+        metavar="URL",
+        help="a webhook to tell of crashes, refusals and drift; better by SENTIMENT_ALERTS, as others see options",
+    )
     _add_common_arguments(serve)
 
     doctor = commands.add_parser("doctor", help="examine this machine and the artifacts folder; each finding with its remedy")

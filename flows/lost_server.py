@@ -16,6 +16,8 @@ import httpx
 
 PATIENCE_SECONDS = 5.0
 _PROBES, _SECONDS_BETWEEN_PROBES = 3, 1.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 3.0, 20.0
+_DRAIN_SECONDS = 30.0
 logger = logging.getLogger("tasks")  # whose warnings the command line shows
 
 
@@ -29,6 +31,7 @@ class Silence:
 
     since: float | None = None
     is_long: bool = False
+    num_unheard: int = 0  # events that the server did not get
 
     def broken(self) -> None:
         """Take note of an answer."""
@@ -48,20 +51,33 @@ silence = Silence()
 @contextmanager
 def server_of_the_run() -> Iterator[str | None]:
     """Use the server that the settings name, or where nothing answers there, a temporary one; yields the address of one so replaced."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_SERVER_API_AUTH_STRING, temporary_settings
 
     address = PREFECT_API_URL.value()
     silence.broken()
+    silence.num_unheard = 0
+    # A temporary server asks for the login that the environment names for servers, so that is what it has to be told.
+    login = {PREFECT_API_AUTH_STRING: PREFECT_SERVER_API_AUTH_STRING.value()}
     if not address:
-        yield None
+        with temporary_settings(login):
+            yield None
         return
     if _is_there(address):
         lose_patience_with_it()
         yield None
         return
     logger.warning("No Prefect server answers at %s. A temporary one takes its place; results do not depend on it.", address)
-    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+    with temporary_settings(login, restore_defaults={PREFECT_API_URL}):
         yield address
+
+
+def num_unheard_events() -> int:
+    """Return how many events of the run a server of one's own did not get, after what is still under way has been sent."""
+    from prefect.events.worker import EventsWorker
+
+    if hasattr(EventsWorker._handle, "__wrapped__"):
+        EventsWorker.drain_all(timeout=_DRAIN_SECONDS)
+    return silence.num_unheard
 
 
 def _is_there(address: str) -> bool:
@@ -70,8 +86,10 @@ def _is_there(address: str) -> bool:
         if attempt:
             time.sleep(_SECONDS_BETWEEN_PROBES)
         try:
-            httpx.get(f"{address}/health", timeout=20)
+            httpx.get(f"{address}/health", timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS))
             return True
+        except httpx.ConnectTimeout:  # nobody is there; a busy server takes the connection
+            continue
         except httpx.TimeoutException:
             return True
         except httpx.TransportError:
@@ -133,10 +151,15 @@ def _as_lost(error: httpx.TransportError) -> httpx.TransportError:
 
 def _drop_events(method: Callable[..., Any]) -> Callable[..., Any]:
     async def handle(self: Any, event: Any) -> None:
-        if silence.since is None:
-            await method(self, event)
-        else:
+        if silence.is_long:
             self._on_item_dropped(event)
+            silence.num_unheard += 1
+            return
+        try:
+            await method(self, event)  # which repeats it for seconds
+        except Exception:
+            silence.num_unheard += 1
+            raise
 
     return handle
 

@@ -34,7 +34,7 @@ def run_flow(call: Callable[[], dict[str, Any]], meanwhile: Callable[[], object]
     from prefect.exceptions import PrefectException
 
     from flows.ending import take_kept
-    from flows.lost_server import server_of_the_run
+    from flows.lost_server import num_unheard_events, server_of_the_run
     from flows.temporary_server import prefect_server
 
     gc.enable()
@@ -59,6 +59,12 @@ def run_flow(call: Callable[[], dict[str, Any]], meanwhile: Callable[[], object]
                     "temporary server, or start yours, and run again."
                 ) from error
             summary = kept | {"history": "The results are complete, but Prefect's server was lost: the run's history there has no end."}
+        if "history" not in summary and (unheard := num_unheard_events()):
+            told = (
+                f"The results are complete, but {unheard} of the run's events did not reach Prefect's server: what waits for them "
+                "there, such as `score` for a promoted model, may not have started."
+            )
+            summary = summary | {"history": told}
     if replaced:
         told = (
             f"The results are complete, but no Prefect server answered at {replaced}: the run's history is in the temporary one's database."

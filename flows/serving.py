@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,12 +14,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from flows.options import Outcome, printer_of
 from flows.processes import Companion, ended_by_signals, ignore_signals, port_of_ours
-from tasks.errors import CallerError, MachineError
+from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.login import HOW_TO_LOG_IN, given_login, login_environment, login_file, make_login
 from tasks.store import atomic_file, make_folder
 
@@ -32,6 +34,8 @@ _START_SECONDS = 180.0
 _RUNS_AT_ONCE = 4
 _QUERY_SECONDS = 5
 _CANCEL_SECONDS = 30.0
+_DEPLOY_SECONDS = 300.0
+_ALERTS = "SENTIMENT_ALERTS"
 _LOOK_SECONDS = 0.5
 
 
@@ -64,11 +68,13 @@ class Place:
             "PIPELINE_VERSION": version,
         }
         if self.is_own:
+            spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")  # a proxy cannot reach this machine's own address
             told |= {
                 "PREFECT_HOME": str(self.home),
                 **login_environment(make_login(self.home)),
                 "PREFECT_SERVER_API_HOST": HOST,
                 "PREFECT_SERVER_API_PORT": str(self.port),
+                **dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(filter(None, (spared, HOST)))),
                 "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                 "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             }
@@ -85,12 +91,13 @@ def serve(options: Namespace) -> Outcome:
     if not _DEPLOYMENTS.is_file():
         raise CallerError(f"There is no {_DEPLOYMENTS}, which names what to serve. Run this from a checkout of the project.")
     summary = {"command": "serve", "url": place.url}
+    alerts = alerts_address(options.alerts)
     try:
         make_folder(place.home)
         make_folder(inbox)
         port = port_of_ours(HOST, place.port) if place.is_own else nullcontext()
         with _only_one(place.home, place.url), port, ended_by_signals():
-            _serve(place, options.alerts, say)
+            _serve(place, alerts, say)
     except _AlreadyServedError as found:
         say(f"Served already at {found}, by another process. Nothing was changed.")
         return {**summary, "url": str(found), "status": "served already"}, 0
@@ -114,15 +121,16 @@ def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None
     try:
         _start_server(server, place)
         say(f"server    {place.url}" + (f"  (history and logs in {place.home})" if place.is_own else "  (yours: PREFECT_API_URL names it)"))
-        for line in set_up(version, alerts):
-            say(line)
+        with _told_plainly(place):
+            for line in set_up(version, alerts):
+                say(line)
         worker.start()
         _wait_for(worker, lambda: _worker_is_online(place))
         say(f"worker    waits for runs; feedback put into {place.inbox} is scored by `score`, and again with every new champion")
         say(f"          other commands show here too after: export PREFECT_API_URL={place.url}/api")
         if place.is_own:
             say(f"login     the password that the UI asks for is the line in {login_file(place.home)}, which only you can read;")
-            say(f'          for other commands: export PREFECT_API_AUTH_STRING="$(cat {login_file(place.home)})"')
+            say(f'          for other commands: export PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(login_file(place.home)))})"')
         say("          Ctrl-C stops it all")
         while True:
             for companion in (server, worker):
@@ -153,13 +161,13 @@ def _to_whom_it_reaches(say: Callable[[str], None]) -> Callable[[str], None]:
 
 def _start_server(server: Companion, place: Place) -> None:
     if not place.is_own:
-        if not _answers(place.url):
+        if not _answers(place):
             raise MachineError(f"No Prefect server answers at {place.url}. Start it, or unset PREFECT_API_URL to have one started here.")
-        if _refuses(place.url):
-            raise CallerError(f"The Prefect server at {place.url} asks for a login. {HOW_TO_LOG_IN}")
+        with _told_plainly(place):
+            _get(place, "admin/version").raise_for_status()
         return
     server.start()
-    _wait_for(server, lambda: _answers(place.url))
+    _wait_for(server, lambda: _answers(place))
 
 
 def _wait_for(companion: Companion, is_ready: Callable[[], bool]) -> None:
@@ -181,7 +189,8 @@ def _worker_is_online(place: Place) -> bool:
     import httpx
 
     try:
-        found = httpx.post(f"{place.url}/api/work_pools/{POOL}/workers/filter", json={}, auth=given_login(), timeout=10)
+        with httpx.Client(auth=given_login(), timeout=10, trust_env=not place.is_own) as client:
+            found = client.post(f"{place.url}/api/work_pools/{POOL}/workers/filter", json={})
     except httpx.HTTPError:
         return False
     return found.is_success and any(worker["name"] == WORKER and worker["status"] == "ONLINE" for worker in found.json())
@@ -230,7 +239,7 @@ def set_up(version: str, alerts: str | None) -> Iterator[str]:
         if block:
             yield f"alerts    on crash, refusal and drift, through the notification block {automations.ALERTS_BLOCK}"
         else:
-            yield f"alerts    none: say --alerts URL (a webhook), or make a notification block named {automations.ALERTS_BLOCK} in the UI"
+            yield f"alerts    none: set {_ALERTS} to a webhook's address, or make a notification block {automations.ALERTS_BLOCK} in the UI"
 
 
 def cancel_runs(place: Place, say: Callable[[str], None]) -> None:
@@ -260,7 +269,12 @@ def cancel_runs(place: Place, say: Callable[[str], None]) -> None:
 
 def _deploy() -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_DEPLOY_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(f"Prefect did not deploy {_DEPLOYMENTS} within {_DEPLOY_SECONDS:.0f} seconds. Serve again.") from error
     if done.returncode:
         raise MachineError(f"Prefect could not deploy {_DEPLOYMENTS}:\n{(done.stderr or done.stdout)[-2000:]}")
 
@@ -279,19 +293,68 @@ def _version_of(place: Place) -> str:
     return digest.hexdigest()[:12]
 
 
-def _answers(url: str) -> bool:
+def alerts_address(named: str | None) -> str | None:
+    """Return the webhook's address that alerts go to: the option's, or the environment's, which companions are not told.
+
+    Raises:
+        CallerError: It is no address of the web. The message does not tell it, as who knows it may post there.
+    """
+    given = os.environ.pop(_ALERTS, None)
+    address = named or given or None
+    if address is None:
+        return None
+    try:
+        parts = urlsplit(address)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_web = False
+    if not is_web:
+        raise CallerError(f"What {'--alerts' if named else _ALERTS} names is not a webhook's address. Expected http://… or https://….")
+    return address
+
+
+def _get(place: Place, path: str) -> Any:
+    import httpx
+
+    with httpx.Client(auth=given_login(), timeout=10, trust_env=not place.is_own) as client:
+        return client.get(f"{place.url}/api/{path}")
+
+
+def _answers(place: Place) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"{url}/api/health", timeout=5).is_success
+        with httpx.Client(timeout=5, trust_env=not place.is_own) as client:
+            return client.get(f"{place.url}/api/health").is_success
     except httpx.HTTPError:
         return False
 
 
-def _refuses(url: str) -> bool:
-    import httpx
+@contextmanager
+def _told_plainly(place: Place) -> Iterator[None]:
+    """Name the remedy where the server refuses, fails or does not answer.
 
-    return httpx.get(f"{url}/api/admin/version", auth=given_login(), timeout=10).status_code == httpx.codes.UNAUTHORIZED
+    Raises:
+        CallerError: It asks for a login.
+        MachineError: It answers something else, or nothing.
+    """
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    try:
+        yield
+    except PipelineError:
+        raise
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        if type(error) is RuntimeError and "Failed to reach API" not in str(error):
+            raise
+        cause = error.__cause__ if type(error) is RuntimeError else error
+        status = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else None
+        if status == httpx.codes.UNAUTHORIZED:
+            raise CallerError(f"The Prefect server at {place.url} asks for a login. {HOW_TO_LOG_IN}") from error
+        answered = f"answered {status}" if status else f"did not do what it was asked ({type(cause).__name__})"
+        log = f" Its log is {place.home / 'server.log'}." if place.is_own else ""
+        raise MachineError(f"The Prefect server at {place.url} {answered}. Serve again when it is well.{log}") from error
 
 
 class _AlreadyServedError(Exception):

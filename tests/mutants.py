@@ -96,6 +96,10 @@ MUTANTS = (
         '    except ZeroDivisionError as error:\n        raise MachineError(f"Cannot write {path}',
         f"{SWEEP} -k error",
     ),
+    Mutant(
+        "login not passed to the server", "tasks/login.py", "{_CHOSEN: login, _GIVEN: login}", "{_GIVEN: login}", "tests/unit/test_login.py"
+    ),
+    Mutant("login file 0644", "tasks/login.py", "place.chmod(0o600)", "place.chmod(0o644)", "tests/unit/test_login.py"),
 )
 
 

@@ -110,13 +110,45 @@ def test_events_and_logs_do_not_wait(server: _Server, capsys: pytest.CaptureFixt
     async def refuse(_: Any) -> None:
         raise httpx.ConnectError("refused")
 
-    lost_server.silence.goes_on(0.0)
+    lost_server.silence.since, lost_server.silence.is_long, lost_server.silence.num_unheard = 0.0, True, 0
     caplog.set_level(logging.WARNING, "tasks")
     asyncio.run(EventsWorker._handle(SimpleNamespace(_on_item_dropped=dropped.append), "event"))  # type: ignore[arg-type]
     asyncio.run(APILogWorker._handle_batch(SimpleNamespace(_client=SimpleNamespace(create_logs=refuse)), [{}]))  # type: ignore[arg-type]
 
-    assert dropped == ["event"]
+    assert (dropped, lost_server.num_unheard_events()) == (["event"], 1)
     assert capsys.readouterr().err == caplog.text == ""
+
+
+def test_hiccup_costs_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one failed request events are still sent, and one that Prefect cannot send is counted."""
+    sent: list[str] = []
+
+    async def send(_: Any, event: str) -> None:
+        if event == "refused":
+            raise ConnectionError
+        sent.append(event)
+
+    monkeypatch.setattr(lost_server, "silence", lost_server.Silence(since=0.0))
+    handle = lost_server._drop_events(send)
+    asyncio.run(handle(None, "promoted"))
+    with pytest.raises(ConnectionError):
+        asyncio.run(handle(None, "refused"))
+
+    assert (sent, lost_server.num_unheard_events()) == (["promoted"], 1)
+
+
+@pytest.mark.parametrize(("error", "is_there"), [(httpx.ConnectTimeout, False), (httpx.ReadTimeout, True), (httpx.ConnectError, False)])
+def test_who_does_not_take_the_connection_is_not_there(error: type[Exception], is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes seconds to answer is busy; an address at which no connection comes about is nobody's."""
+    _Clock(monkeypatch)
+
+    def fail(*_: Any, timeout: httpx.Timeout) -> None:
+        assert timeout.connect is not None and timeout.connect <= 3
+        raise error("failed")
+
+    monkeypatch.setattr(httpx, "get", fail)
+
+    assert lost_server._is_there(ADDRESS) is is_there
 
 
 def test_server_that_is_not_there_is_replaced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

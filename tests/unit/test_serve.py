@@ -9,12 +9,13 @@ from unittest.mock import patch
 
 import httpx
 import pytest
+from prefect.exceptions import ObjectAlreadyExists
 
 from flows import serving
 from flows.__main__ import main
 from flows.processes import Companion, ended_by_signals, port_of_ours
 from flows.serving import HOST, Place
-from tasks.errors import MachineError
+from tasks.errors import CallerError, MachineError, PipelineError
 
 
 @pytest.fixture
@@ -202,3 +203,47 @@ def test_runs_that_do_not_end_are_named(tmp_path: Path, monkeypatch: pytest.Monk
         f"/api/flow_runs/{name}/set_state" for name in ("calm-owl", "busy-bee")
     ]
     assert told[1:] == ["1 of 2 did not end within 0 seconds: busy-bee."]
+
+
+def _status(code: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://server/api")
+    return httpx.HTTPStatusError("status", request=request, response=httpx.Response(code, request=request))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (_status(401), CallerError, "asks for a login.*PREFECT_API_AUTH_STRING"),
+        (_status(500), MachineError, "answered 500"),
+        (httpx.ReadTimeout("slow"), MachineError, "ReadTimeout"),
+        (ObjectAlreadyExists(_status(409)), MachineError, "ObjectAlreadyExists"),
+        (RuntimeError("Failed to reach API at http://server/api"), MachineError, "did not do what it was asked"),
+    ],
+)
+def test_what_the_server_answers_is_told(
+    error: Exception, kind: type[PipelineError], told: str, tmp_path: Path, stopped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that refuses, fails or is silent while it is set up ends `serve` with a remedy, not with a traceback."""
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(serving, "set_up", fail)
+
+    with pytest.raises(kind, match=told):
+        serve_at(tmp_path, 9)
+
+    assert stopped == ["worker", "server"]
+
+
+def test_webhook_may_stay_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address of alerts comes from the environment, hidden from companions, or from the option; an error does not repeat it."""
+    monkeypatch.setenv("SENTIMENT_ALERTS", "https://hooks.example/secret")
+    assert serving.alerts_address(None) == "https://hooks.example/secret"
+    assert "SENTIMENT_ALERTS" not in os.environ
+    assert serving.alerts_address("http://127.0.0.1/other") == "http://127.0.0.1/other"
+    assert serving.alerts_address(None) is None
+    for wrong in ("hooks.example/secret", "file:///secret", "https://", "http://[secret"):
+        with pytest.raises(CallerError, match="Expected http://… or https://…") as refused:
+            serving.alerts_address(wrong)
+        assert "secret" not in str(refused.value)
