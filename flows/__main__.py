@@ -292,6 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "verify": commands.verify,
         "gc": commands.gc,
     }
+    if options.command not in ("train", "score", "tune", "ablate"):
+        gc.enable()
     try:
         summary, exit_code = run[options.command](options)
     except PipelineError as error:

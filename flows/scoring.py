@@ -141,7 +141,7 @@ def scoring(
         _remember_failed(memory, sources, failed)
         unpin(job, store)
 
-    if failed and not scored and all(isinstance(error, CallerError) for error in failed.values()):
+    if failed and not scored and memory is None and all(isinstance(error, CallerError) for error in failed.values()):
         raise next(iter(failed.values()))
     reasons = {source.name: str(failed[source.name]) for source in sources if source.name in failed}
     told = (

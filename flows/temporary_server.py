@@ -26,6 +26,7 @@ _HOST = "127.0.0.1"
 _SECONDS_BETWEEN_QUESTIONS = 0.05
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_END = 5.0
+_MOST_STARTS = 5  # of one that is killed again and again, or cannot start any more
 _PORT_TAKEN = 3  # uvicorn's exit code where it cannot listen
 logger = logging.getLogger("tasks")  # whose warnings the command line shows
 
@@ -39,7 +40,7 @@ class TemporaryServer:
 
     def __init__(self, command: Callable[[int], list[str]], environment: dict[str, str]) -> None:
         self._command, self._environment = command, environment
-        self._ending = threading.Event()
+        self._ending, self._changing = threading.Event(), threading.Lock()
         self.is_up = False
         self.port = free_port()
         self.process = self._start()
@@ -56,7 +57,7 @@ class TemporaryServer:
             MachineError: It does not answer in time.
         """
         until = time.monotonic() + seconds
-        while not self._answers():
+        while self.process.poll() is not None or not self._answers():  # another's server may answer on a port that was taken
             ended = self.process.poll()
             if ended == _PORT_TAKEN:  # by somebody who came in between
                 self.port = free_port()
@@ -74,7 +75,8 @@ class TemporaryServer:
 
     def stop(self) -> None:
         """End it, and wait until it has ended."""
-        self._ending.set()
+        with self._changing:
+            self._ending.set()
         self.process.terminate()
         try:
             self.process.wait(_SECONDS_TO_END)
@@ -101,10 +103,18 @@ class TemporaryServer:
             connection.close()
 
     def _keep_alive(self) -> None:
-        while not self._ending.wait(_SECONDS_BETWEEN_LOOKS):
-            if self.process.poll() is not None:
+        for _ in range(_MOST_STARTS):
+            while self.process.poll() is None:
+                if self._ending.wait(_SECONDS_BETWEEN_LOOKS):
+                    return
+            with self._changing:
+                if self._ending.is_set():
+                    return
                 logger.warning("Prefect's temporary server was killed and is started again; results do not depend on it.")
                 self.process = self._start()
+        logger.warning(
+            "Prefect's temporary server ended %d times and is not started again; the history of this run ends here.", _MOST_STARTS
+        )
 
 
 def start_early() -> None:

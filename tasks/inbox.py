@@ -13,7 +13,7 @@ from tasks.errors import CallerError, PipelineError
 from tasks.fingerprint import sha256_of_json
 from tasks.reviews.folders import visible_files
 from tasks.reviews.readers import ReaderSettings
-from tasks.reviews.sources import FileSource, find_files
+from tasks.reviews.sources import FileSource, files_in
 from tasks.store import Store, atomic_file, make_folder, writing
 
 _MOST_STALE = 1000
@@ -41,16 +41,16 @@ class Memory:
     _learnt: list[bytes] = field(default_factory=list)
 
     def digest_of(self, source: FileSource) -> str | None:
-        """Return the digest of a file's content, or None if it cannot be read."""
-        name, stamp = f"{source.path} {source.member or ''}", source.stamp()
+        """Return the digest of a file's content, or None if it cannot be read or has a name that cannot be kept."""
+        name = _place(source)
         known = self.stamps.get(name)
-        if known is None or known[0] != stamp:
-            try:
-                known = [stamp, source.digest()]
-            except PipelineError:
-                return None
-            self.stamps[name] = known
-            self._learnt.append(_line("stamps", {name: known}))
+        try:
+            stamp = source.stamp()
+            if known is None or known[0] != stamp:
+                known = self.stamps[name] = [stamp, source.digest()]
+                self._learnt.append(_line("stamps", {name: known}))
+        except PipelineError:
+            return None
         return known[1]
 
     def is_new(self, source: FileSource) -> bool:
@@ -65,8 +65,9 @@ class Memory:
         self.save()
 
     def add_failed(self, source: FileSource, why: str) -> None:
-        """Note that a content could not be scored, so that it is tried again only when it has changed."""
-        if digest := self.digest_of(source):
+        """Note that what the file held when it was found could not be scored, unless it has changed since: then it is new."""
+        stamp, digest = self.stamps.get(_place(source), (None, None))
+        if digest and stamp == source.stamp():
             self.failed[digest] = {"source": source.name, "why": why}
             self._learnt.append(_line("failed", {digest: self.failed[digest]}))
 
@@ -88,6 +89,10 @@ class Memory:
                 file.flush()
                 os.fsync(file.fileno())
         self._learnt.clear()
+
+
+def _place(source: FileSource) -> str:
+    return f"{source.path} {source.member or ''}"
 
 
 def _line(what: str, learnt: dict[str, Any]) -> bytes:
@@ -152,13 +157,13 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Pat
     for path in visible_files(folder):
         if any(path.absolute().resolve().is_relative_to(place) for place in left):
             continue
-        if path.exists() and abs(time.time() - path.stat().st_mtime) < SETTLED_SECONDS:
-            unsettled += 1
+        try:
+            if abs(time.time() - path.stat().st_mtime) < SETTLED_SECONDS:
+                unsettled += 1
+                continue
+        except OSError:  # gone again, or a link to nothing
             continue
-        prefix = path.relative_to(folder).parent.as_posix()
-        for source in find_files(str(path), None, reader):
-            name = source.name if prefix == "." else f"{prefix}/{source.name}"
-            sources.append(FileSource(source.path, name, source.member))
+        sources += files_in(path, path.relative_to(folder).as_posix())
     first: dict[str, FileSource] = {}
     for source in sources:
         if memory.is_new(source):

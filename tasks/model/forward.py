@@ -183,7 +183,7 @@ class DefaultForward:
             told[start:stop, : max(self.before - number * self.stride, 0)] = 0
             told[start:stop, max(self.before + self.length - number * self.stride, 0) :] = 0
         products = self._space.array("products", starts[-1], self.kernel.shape[1])
-        np.matmul(told.reshape(starts[-1], -1), self.kernel, out=products)
+        np.matmul(told.reshape(starts[-1], self.stride * self.depth), self.kernel, out=products)
         found = self._space.array("found", active.sum(), self.filters)
         stop = 0
         for step, rows in enumerate(active):

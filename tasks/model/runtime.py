@@ -1,10 +1,10 @@
 """One way to compute: TensorFlow quiet, with the arithmetic that measured fastest here, and nothing left open that changes the bits."""
 
-import functools
 import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -54,16 +54,23 @@ def one_blas_thread() -> Iterator[None]:
     import scipy.linalg  # noqa: F401  SciPy brings a BLAS of its own; one that is loaded later would not be limited
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        if _for_good.is_set():  # asked for within the block
+            use_one_blas_thread()
 
 
-@functools.cache
+_for_good = threading.Event()
+
+
 def use_one_blas_thread() -> None:
     """From here on, multiply NumPy's matrices on one thread: rows that are scored side by side keep the processors busy already."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(limits=1, user_api="blas")
+    _for_good.set()
 
 
 def _is_not_about_retracing(record: logging.LogRecord) -> bool:

@@ -25,8 +25,9 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 # which come from other encodings and from damage.
 _LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüŒœŠšŽžŸ")
 _JOINING = frozenset("‘’–—…·\xa0\xad")  # signs that may stand between two letters
-_SIGNS = _JOINING | frozenset("€“”„‚‹›«»•™¡¿£¢¥¤§©®°´¨¸¯ˆ˜ª²³¹º±µ¶¦¬‰†‡ƒ¼½¾")
+_SIGNS = _JOINING | frozenset("€“”„‚‹›«»•™¡¿£¢¥§©®°´¨¸¯ˆ˜ª²³¹º±µ¶¦¬‰†‡ƒ¼½¾")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_OF_LATIN_9 = re.compile(r"¤|[^\W\d_][¦¨¸¼½¾][^\W\d_]")  # € and the letters Š š ž Œ œ Ÿ of ISO-8859-15, as cp1252 has them
 _STRANGE_SHARE = 0.05  # of what stands beyond ASCII
 _SLAVONIC_SHARE = 0.1
 
@@ -147,7 +148,7 @@ def _is_western(content: bytes) -> bool:
     text = content.decode("cp1252", "surrogateescape")
     found = list(_BEYOND_ASCII.finditer(text))
     high = [match[0] for match in found]
-    if not (_LETTERS | _SIGNS).issuperset(high):
+    if not (_LETTERS | _SIGNS).issuperset(high) or _OF_LATIN_9.search(text):
         return False
     lines = [line for line in text.splitlines() if not line.isascii()]
     letters = Counter(character for character in high if character in _LETTERS)

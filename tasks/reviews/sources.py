@@ -253,7 +253,7 @@ def find_files(pattern: str, downloads: Path | None = None, reader: ReaderSettin
         raise CallerError(f"The name of {printable(pattern)} is not UTF-8, so no record could hold it. Rename the file or folder.")
     place = Path(pattern)
     if place.is_file():
-        return _members(place, place.name)
+        return files_in(place, place.name)
     if place.is_dir():
         base, files = place, visible_files(place)
     else:
@@ -264,7 +264,7 @@ def find_files(pattern: str, downloads: Path | None = None, reader: ReaderSettin
         raise _nothing("The folder holds no files" if place.is_dir() else "There is no such file, folder or match", pattern)
     if place.is_dir() and _are_texts(files, place, reader):
         return [FileSource(place, place.resolve().name)]
-    return [source for path in files for source in _members(path, path.relative_to(base).as_posix())]
+    return [source for path in files for source in files_in(path, path.relative_to(base).as_posix())]
 
 
 def _find_remote(address: str, downloads: Path | None, reader: ReaderSettings) -> list[FileSource]:
@@ -275,7 +275,7 @@ def _find_remote(address: str, downloads: Path | None, reader: ReaderSettings) -
         raise _nothing("There is no such file, folder or match", address)
     if len(copies) > 1 and not glob.has_magic(address) and _are_texts(list(copies), base, reader):
         return [FileSource(base, address.rstrip("/").rpartition("/")[2], address=address)]
-    found = [(origin, source) for copy, origin in copies.items() for source in _members(copy, copy.relative_to(base).as_posix())]
+    found = [(origin, source) for copy, origin in copies.items() for source in files_in(copy, copy.relative_to(base).as_posix())]
     return [replace(source, address=origin) for origin, source in found]
 
 
@@ -311,7 +311,8 @@ def _are_texts(files: Sequence[Path], folder: Path, reader: ReaderSettings) -> b
     return True
 
 
-def _members(path: Path, name: str) -> list[FileSource]:
+def files_in(path: Path, name: str) -> list[FileSource]:
+    """Return the file, or the files that it holds as an archive; one that cannot be looked into fails when it is read."""
     name = name if is_utf8(name) else printable(name)  # such a file fails when it is looked at
     try:
         members = list_members(path)

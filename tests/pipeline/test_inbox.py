@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -120,6 +122,36 @@ def test_file_that_changed_is_tried_again(look: Callable[..., Command], tmp_path
         first = look()
 
     assert (first.exit_code, look().summary["status"]) == (3, "scored")
+
+
+def test_a_file_mended_while_it_failed_is_new(look: Callable[..., Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was put in a bad file's place before the run ended is no bad file: the next look scores it."""
+    bad = tmp_path / "inbox" / "monday.csv"
+    bad.write_text("")
+    os.utime(bad, (LONG_AGO, LONG_AGO))
+    score_files = scoring.score_files
+
+    def mend(*arguments: Any) -> list[ScoredFile]:
+        put(bad, 1, 2, changed=LONG_AGO + 1)
+        return score_files(*arguments)
+
+    monkeypatch.setattr(scoring, "score_files", mend)
+    failed = look()
+    monkeypatch.setattr(scoring, "score_files", score_files)
+    mended = look()
+
+    assert (failed.exit_code, mended.exit_code, mended.summary["scored"]) == (3, 0, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are no names elsewhere")
+def test_a_name_that_is_no_text_stops_nothing(look: Callable[..., Command], tmp_path: Path) -> None:
+    """A file in the inbox whose name is not UTF-8 fails, is told by name, and the others are scored."""
+    put(tmp_path / "inbox" / "monday.csv", 1, 2)
+    put(Path(os.fsdecode(bytes(tmp_path) + b"/inbox/caf\xe9.csv")), 3)
+
+    told = look()
+
+    assert (told.exit_code, told.summary["scored"], list(told.summary["failed"])) == (3, 2, ["caf\\udce9.csv"])
 
 
 def test_each_run_has_its_page(look: Callable[..., Command], tmp_path: Path) -> None:

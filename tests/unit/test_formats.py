@@ -228,6 +228,15 @@ def test_encodings_that_look_like_cp1252(tmp_path: Path, language: str, encoding
     assert describe_file(path, DETECT).encoding == "utf-8"
 
 
+@pytest.mark.parametrize("line", ["un cœur de pierre, très beau", "à 20 € c'est très cher", "Žádný déjà vu, mon cœur brûlé"])
+def test_latin_9_is_not_taken_for_cp1252(tmp_path: Path, line: str) -> None:
+    """ISO-8859-15 has œ and € where cp1252 has ½ and ¤: words would be wrong without a sign of it."""
+    path = tmp_path / "reviews.csv"
+    path.write_bytes(("review\n" + "Ce café est déjà très agréable, même l'été.\n" * 20 + f"{line}\n" * 3).encode("iso-8859-15"))
+
+    assert describe_file(path, DETECT).encoding == "utf-8"
+
+
 def test_broken_utf16_is_refused_by_the_row(tmp_path: Path) -> None:
     """Half a surrogate pair and an odd last byte cost their rows only."""
     path = tmp_path / "a.csv"

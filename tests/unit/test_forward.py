@@ -33,6 +33,16 @@ def test_scores_are_those_of_the_keras_network(changes: dict[str, object]) -> No
     np.testing.assert_allclose(scorer.logits(ids), LstmScorer.of_network(scorer.network, settings).logits(ids), atol=2e-5)
 
 
+@pytest.mark.parametrize("kernel_size", [TINY.stride, TINY.stride + 1, TINY.kernel_size])
+def test_reviews_without_words_score_alone_as_among_others(kernel_size: int) -> None:
+    """A call may hold nothing but empty reviews, whatever the kernel; none at all is no failure either."""
+    settings = TINY.model_copy(update={"kernel_size": kernel_size})
+    scorer = LstmScorer(random_weights(settings), settings)
+    among = scorer.logits(token_ids([[5, 6, 7], [], []]))[1:]
+    np.testing.assert_allclose(scorer.logits(token_ids([[], []])), among, atol=2e-6)
+    assert scorer.logits(token_ids([])).shape == (0,)
+
+
 @pytest.mark.parametrize("settings", [TINY, TINY.model_copy(update={"pair_buckets": 0, "evidence_size": 0}), TINY_TUTORIAL])
 def test_weights_have_the_names_and_shapes_of_the_network(settings: LstmSettings) -> None:
     """What a bundle must hold is known without Keras, and is what Keras says."""

@@ -34,6 +34,21 @@ def test_matrices_are_multiplied_on_one_thread() -> None:
     assert blas_threads() == before
 
 
+def test_scoring_stays_on_one_thread_after_a_model_was_fitted() -> None:
+    """Who asks for one thread while a model is fitted keeps it when that is done: it is one process that trains, then scores."""
+    program = (
+        "from tasks.model.runtime import one_blas_thread, use_one_blas_thread\n"
+        "from threadpoolctl import threadpool_info\n"
+        "with one_blas_thread(): use_one_blas_thread()\n"
+        "print({pool['num_threads'] for pool in threadpool_info() if pool['user_api'] == 'blas'})"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "OPENBLAS_NUM_THREADS": "2"}, check=True, capture_output=True, text=True
+    )
+
+    assert told.stdout.strip() == "{1}"
+
+
 def test_models_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever NumPy and SciPy multiply while a model is fitted, they multiply on one thread."""
     from tasks.model import fitting
