@@ -27,6 +27,11 @@ mutants: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench.py
 
+# Known vulnerabilities of what requirements.lock names, by the package index; --strict: what cannot be asked about is no success.
+audit: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv tool run pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
