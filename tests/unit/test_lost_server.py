@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import lost_server
+from flows.running import run_flow
 
 ADDRESS = "http://127.0.0.1:9/api"  # nothing listens on the port of this name
 
@@ -135,6 +137,18 @@ def test_hiccup_costs_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(handle(None, "refused"))
 
     assert (sent, lost_server.num_unheard_events()) == (["promoted"], 1)
+
+
+def test_lost_events_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of whose events a server got only some has its results, and says in `history` how many are missing."""
+    monkeypatch.setattr("flows.running._show_steps", lambda: None)
+    monkeypatch.setattr("flows.temporary_server.prefect_server", lambda _: nullcontext())
+    monkeypatch.setattr(lost_server, "server_of_the_run", lambda: nullcontext(None))
+    monkeypatch.setattr(lost_server, "num_unheard_events", lambda: 2)
+
+    summary = run_flow(lambda: {"status": "promoted"})
+
+    assert (summary["status"], "2 of the run's events did not reach" in summary["history"]) == ("promoted", True)
 
 
 @pytest.mark.parametrize(("error", "is_there"), [(httpx.ConnectTimeout, False), (httpx.ReadTimeout, True), (httpx.ConnectError, False)])
