@@ -3,6 +3,7 @@
 import pyarrow as pa
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.outcome import prefect_state
 from tasks.reviews.text import CleanSettings, clean_reviews
 from tasks.schemas import REVIEW, TEXT
@@ -32,6 +33,7 @@ def clean_artifact(ingested: ArtifactRef, settings: CleanSettings, store: Store)
 
 
 @task(task_run_name="clean")
+@discreet
 def clean(ingested: ArtifactRef, settings: CleanSettings, store: Store) -> ArtifactRef:
     """Clean the reviews."""
     return prefect_state(clean_artifact(ingested, settings, store))

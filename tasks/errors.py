@@ -27,3 +27,7 @@ class MachineError(PipelineError, RuntimeError):
     """Disk, lock, network or Prefect is in the way."""
 
     exit_code = 4
+
+
+class UnexpectedError(PipelineError):
+    """An error that nobody foresaw, without what it said."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.facts import collect_facts
 from tasks.model import bundle
 from tasks.model.behaviour import check_behaviour
@@ -253,6 +254,7 @@ def seal_bundle(model: ArtifactRef, evaluation: Evaluation, store: Store) -> Non
 
 
 @task(task_run_name="evaluate")
+@discreet
 def evaluate(
     model: ArtifactRef, rows: ArtifactRef, settings: EvaluationSettings, store: Store, golden: ArtifactRef | None = None
 ) -> ArtifactRef:

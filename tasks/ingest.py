@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from prefect import task
 from pydantic import BaseModel, Field
 
+from tasks.discreet import discreet
 from tasks.errors import CallerError, DataError
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.batches import Batch, RefusedRow
@@ -334,12 +335,14 @@ def _quarantine_batch(refused: Sequence[RefusedRow]) -> pa.RecordBatch:
 
 
 @task(task_run_name="golden")
+@discreet
 def read_golden(name: str, settings: IngestSettings, store: Store) -> ArtifactRef:
     """Read the golden test set."""
     return prefect_state(golden_artifact(name, settings, store))
 
 
 @task(task_run_name="ingest")
+@discreet
 def ingest(names: list[str], settings: IngestSettings, store: Store) -> ArtifactRef:
     """Read the sources."""
     return prefect_state(ingest_artifact(names, settings, store))

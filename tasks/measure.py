@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.errors import CallerError, DataError
 from tasks.measured import Measured, PartScores, measured_by
 from tasks.model.bootstrap import RowTable
@@ -140,6 +141,7 @@ def _scores(y_true: np.ndarray, y_score: np.ndarray) -> PartScores:
 
 
 @task(task_run_name="{label}")
+@discreet
 def measure(
     rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, store: Store, label: str, fold: Fold | None = None
 ) -> ArtifactRef:

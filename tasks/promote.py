@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from prefect import task
 from pydantic import BaseModel
 
+from tasks.discreet import discreet
 from tasks.errors import MachineError, PipelineError
 from tasks.model import bundle, gate
 from tasks.model.fresh_process import FreshProcess
@@ -339,6 +340,7 @@ def _test_batches(case: Case) -> Iterator[pa.RecordBatch]:
 
 
 @task(task_run_name="promote")
+@discreet
 def promote(
     evaluated: ArtifactRef,
     model: ArtifactRef,

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.drawing import to_png, to_svg
 from tasks.facts import collect_facts, data_facts
 from tasks.figures import draw_figures
@@ -120,6 +121,7 @@ def quality_table(data: DataFacts) -> list[dict[str, Any]]:
 
 
 @task(task_run_name="report")
+@discreet
 def report(
     model: ArtifactRef, evaluated: ArtifactRef, decided: ArtifactRef, folds: Sequence[ArtifactRef], command: str, store: Store
 ) -> ArtifactRef:

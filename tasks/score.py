@@ -16,6 +16,7 @@ from prefect import task
 from pydantic import BaseModel, Field
 
 from tasks.chunks import Chunk, WorkFolder, are_whole
+from tasks.discreet import discreet
 from tasks.errors import DataError, MachineError, UnsettledError
 from tasks.fingerprint import sha256_of_json
 from tasks.model.bundle import SentimentModel, load_bundle
@@ -371,6 +372,7 @@ def stop_run(store: Store) -> None:
 
 
 @task(task_run_name="score {plan.source.name} {shard}")
+@discreet
 def score(plan: ScoringPlan, shard: int, store: Store) -> int:
     """Score one shard of a file; returns how many rows it has.
 

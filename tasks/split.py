@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.errors import DataError
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.near_duplicates import NO_ROW, HeldOutReviews, NearDuplicateSettings, ShingleSets, shingle_sets, sketch_texts
@@ -253,6 +254,7 @@ def _check_sides(rows_by_split: dict[str, dict[str, int]], settings: SplitSettin
 
 
 @task(task_run_name="split")
+@discreet
 def split(tokenized: ArtifactRef, settings: SplitSettings, store: Store, golden: ArtifactRef | None = None) -> ArtifactRef:
     """Split the reviews into training, validation and test rows."""
     return prefect_state(split_artifact(tokenized, settings, store, golden))

@@ -423,9 +423,9 @@ def make_folder(folder: Path) -> None:
         return
     try:
         made = [parent for parent in folder.parents if not parent.is_dir()]
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for created in [folder, *made]:
-            sync_folder(created.parent)
+        for new in [*reversed(made), folder]:
+            new.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(new.parent)
     except OSError as error:
         raise MachineError(f"Cannot create the folder {folder}: {error.strerror}. Choose another with --artifacts.") from error
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.drawing import to_png, to_svg
 from tasks.errors import MachineError
 from tasks.extremes import list_extremes
@@ -148,6 +149,7 @@ def tell_of_drift(drift: Drift, model_id: str) -> None:
 
 
 @task(task_run_name="summarize")
+@discreet
 def summarize(
     model_id: str, files: Sequence[Scored], failed: Mapping[str, str], folder: Path, store: Store, *, keep: bool = False
 ) -> dict[str, Any]:

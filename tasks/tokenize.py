@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.outcome import prefect_state
 from tasks.reviews.text import TokenizeSettings, tokenize_reviews
 from tasks.schemas import TEXT, TOKENS
@@ -42,6 +43,7 @@ def tokenize_artifact(cleaned: ArtifactRef, settings: TokenizeSettings, store: S
 
 
 @task(task_run_name="tokenize")
+@discreet
 def tokenize(cleaned: ArtifactRef, settings: TokenizeSettings, store: Store) -> ArtifactRef:
     """Tokenize the cleaned text."""
     return prefect_state(tokenize_artifact(cleaned, settings, store))

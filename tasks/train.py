@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
 
+from tasks.discreet import discreet
 from tasks.model import bundle
 from tasks.model.fitting import (
     ChosenRows,
@@ -159,6 +160,7 @@ class _EpochWatch:
 
 
 @task(task_run_name="train")
+@discreet
 def train(rows: ArtifactRef, unlabelled: ArtifactRef | None, settings: TrainSettings, store: Store) -> ArtifactRef:
     """Train the model."""
     return prefect_state(train_artifact(rows, unlabelled, settings, store))

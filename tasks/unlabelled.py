@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from prefect import task
 from pydantic import BaseModel, Field
 
+from tasks.discreet import discreet
 from tasks.errors import DataError
 from tasks.outcome import log_step, prefect_state
 from tasks.reviews.batches import Batch
@@ -142,6 +143,7 @@ class _Screen:
 
 
 @task(task_run_name="unlabelled")
+@discreet
 def unlabelled(
     names: list[str], rows: ArtifactRef, settings: UnlabelledSettings, store: Store, golden: ArtifactRef | None = None
 ) -> ArtifactRef:

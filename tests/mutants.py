@@ -46,7 +46,7 @@ MUTANTS = (
     Mutant(
         "new folder's fsync off",
         "tasks/store.py",
-        "            sync_folder(created.parent)\n",
+        "            sync_folder(new.parent)\n",
         "            pass\n",
         f"{SWEEP} -k data-power",
     ),
@@ -149,6 +149,7 @@ MUTANTS = (
         '    __import__("socket").socket(type=2).connect(("192.0.2.1", 9))\n    return prefect_state(',
         "tests/pipeline/test_no_network.py",
     ),
+    Mutant("errors are quoted", "tasks/clean.py", "@discreet\n", "", "tests/pipeline/test_privacy.py -k foresaw"),
     Mutant("readable by others", "tasks/store.py", "0o600)", "0o644)", "tests/pipeline/test_privacy.py -k owners"),
     Mutant(
         "seed not set",

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from tasks.errors import DataError, MachineError
 from tasks.reviews.batches import ROWS_PER_BATCH, Batch, RefusedRow
 from tasks.reviews.compression import open_decompressed
+from tasks.store import make_folder
 
 ADDRESS = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 SIZE = 84_125_825
@@ -63,7 +64,7 @@ def download_archive(
     try:
         if _is_intact(archive, size, sha256):
             return archive
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with _acquire(FileLock(archive.with_name(f"{archive.name}.lock"))):
             if _is_intact(archive, size, sha256):
                 return archive

@@ -18,6 +18,7 @@ from tasks.errors import CallerError, DataError, MachineError, PipelineError
 from tasks.fingerprint import sha256_of_file, sha256_of_json
 from tasks.progress import row_progress
 from tasks.reviews.folders import is_skipped
+from tasks.store import make_folder
 
 # protocol → the extra of this project, and the package that it installs
 _EXTRAS = {
@@ -108,7 +109,7 @@ def _fetch(system: Any, info: dict[str, Any], copy: Path, address: str) -> None:
     record = copy.with_name(f".{copy.name}.fetched")
     if marks and _is_fetched(copy, record, wanted):
         return
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(copy.parent)
     part = copy.with_name(f".{copy.name}.{os.getpid()}.part")
     try:
         with (

@@ -3,13 +3,14 @@
 import csv
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pyarrow.parquet as pq
 import pytest
 import tiny
+from conftest import Command
 
 CANARY = "zyxcanary"
 
@@ -95,9 +96,57 @@ def test_failures_tell_no_text(marked: Path, tmp_path: Path, lines: list[str]) -
     assert CANARY.encode() not in wait_until_stored("400 of 400 rows were refused")
 
 
-def test_artifacts_are_the_owners_alone(trained: tiny.Trained) -> None:
-    """No file that holds review text can be read by other users of the machine."""
-    holding = [path for path in tiny.files_of(trained.root) if path.suffix == ".parquet"]
+OF_TRAINING = {step: f"tasks.{step}.{step}_artifact" for step in tiny.STEPS}
+OF_SCORING = {"score": "tasks.score.score_shard", "summarize": "tasks.summarize.collect_summary"}
 
-    assert len(holding) >= 6
-    assert [path.name for path in holding if path.stat().st_mode & 0o077] == []
+
+def test_errors_that_nobody_foresaw_tell_no_text(
+    artifacts: Path,
+    trained: tiny.Trained,
+    tmp_path: Path,
+    lines: list[str],
+    sentiment: Callable[..., Command],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a library quotes a review in its error, in whichever step, only a file of the owner's holds it; where it was is told."""
+
+    def quote(*_: object, **__: object) -> None:
+        try:
+            raise KeyError(f"{CANARY} the plot was dull")
+        except KeyError as error:
+            raise ValueError(f"Could not convert '{CANARY} the plot was dull' to a number") from error
+
+    told = ""
+    for step, function in (OF_TRAINING | OF_SCORING).items():
+        words = ["score", trained.reviews, "--output", tmp_path / step] if step in OF_SCORING else tiny.command_line(trained.reviews)
+        with monkeypatch.context() as patch:
+            patch.setattr(function, quote)
+            failed = sentiment(*words, "--artifacts", artifacts)
+        told += failed.stdout + failed.stderr
+        assert failed.exit_code in (1, 3), step
+        assert f"{step} met an error that nobody foresaw: ValueError" in failed.stderr, failed.stderr
+
+    stored = wait_until_stored("summarize met an error that nobody foresaw")
+    kept = [path for path in tiny.files_of(artifacts) if CANARY.encode() in path.read_bytes()]
+    assert CANARY not in told
+    assert "Traceback" not in told
+    assert [line for line in lines if CANARY in line] == []
+    assert stored.count(CANARY.encode()) == 0
+    assert {path.parent.name for path in kept} == {"errors"} and len(kept) == len(OF_TRAINING | OF_SCORING)
+    assert [path.stat().st_mode & 0o077 for path in (*kept, artifacts / "errors")] == [0] * (len(kept) + 1)
+
+
+def test_artifacts_are_the_owners_alone(artifacts: Path, trained: tiny.Trained, tmp_path: Path, sentiment: Callable[..., Command]) -> None:
+    """No file that holds review text can be read by other users of the machine, and no folder that was made can be entered."""
+    root, outputs = tmp_path / "new" / "root", tmp_path / "made" / "outputs"
+    tiny.train(root, trained.reviews)
+    for format in ("csv", "jsonl", "parquet"):
+        sentiment("score", trained.reviews, "--artifacts", root, "--output", outputs, "--format", format)
+
+    files = [path for top in (root, outputs) for path in tiny.files_of(top) if path.suffix != ".lock"]
+    folders = [path for top in (root.parent, outputs.parent) for path in (top, *top.rglob("*")) if path.is_dir()]
+
+    holding = {path.suffix for path in files if b"the plot was" in path.read_bytes()}
+    assert {".parquet", ".csv", ".jsonl"} <= holding
+    assert [path.name for path in files if path.suffix in holding and path.parent.name != "runs" and path.stat().st_mode & 0o077] == []
+    assert [path.name for path in folders if path.stat().st_mode & 0o077] == []
