@@ -29,6 +29,7 @@ _SIGNS = _JOINING | frozenset("€“”„‚‹›«»•™¡¿£¢¥§©®°
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _OF_LATIN_9 = re.compile(r"¤|[^\W\d_][¦¨¸¼½¾][^\W\d_]")  # € and the letters Š š ž Œ œ Ÿ of ISO-8859-15, as cp1252 has them
 _STRANGE_SHARE = 0.05  # of what stands beyond ASCII
+_WORDS = frozenset("ÀÉÅÖ")  # capitals that are words of their own in Western languages
 _SLAVONIC_SHARE = 0.1
 
 
@@ -170,4 +171,8 @@ def _is_strange(text: str, place: int) -> bool:
         return before.isalpha() and after.isalpha() and character not in _JOINING
     if not character.isupper():
         return False
-    return before.islower() or (after.isupper() and behind.islower()) or (character != "À" and not after.isalpha() and not before.isalpha())
+    return (
+        before.islower()
+        or (after.isupper() and behind.islower())
+        or (character not in _WORDS and not after.isalpha() and not before.isalpha())
+    )
