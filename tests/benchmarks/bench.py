@@ -15,10 +15,10 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -197,13 +197,21 @@ def generated() -> pa.Table:
 def run(words: Sequence[str]) -> Entry:
     """Run Python in a process of its own; return what it printed, its seconds, CPU seconds (its children's too) and peak MB."""
     words = [str(HERE / words[0]), *words[1:]] if words[0].endswith(".py") else list(words)
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    ended = subprocess.run([sys.executable, *words], cwd=PROJECT, capture_output=True, text=True)
-    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if ended.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"stdout": ended.stdout, "seconds": seconds, "cpu_seconds": cpu, "megabytes": after.ru_maxrss / 1024}
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as complained:
+        started = time.perf_counter()
+        child = subprocess.Popen([sys.executable, *words], cwd=PROJECT, stdout=printed, stderr=complained)
+        _, status, usage = os.wait4(child.pid, 0)  # of this child and those that it waited for alone
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        stdout, stderr = (file.seek(0) or file.read().decode() for file in (printed, complained))
+    if child.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {child.returncode}:\n{stderr[-3000:]}")
+    return {
+        "stdout": stdout,
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "megabytes": usage.ru_maxrss / 1024,
+    }
 
 
 def told(entry: Entry) -> Entry:
