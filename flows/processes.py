@@ -46,14 +46,7 @@ class Companion:
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old.log"))
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,
-            )
+            self._process = start_process(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self._started = time.monotonic()
 
     @property
@@ -75,14 +68,8 @@ class Companion:
 
     def stop(self) -> None:
         """End it, and wait until it has ended."""
-        if self._process is None or not self.is_running:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(self.patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None and self.is_running:
+            end_process(self._process, self.patience)
 
     def last_words(self) -> str:
         """Return the last lines of its log."""
@@ -92,7 +79,22 @@ class Companion:
         return "\n".join(lines[-_LOG_LINES_TOLD:])
 
 
-def end_with_parent() -> None:
+def start_process(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process out of the terminal's reach; on Linux it ends when this one is killed. Options are those of `subprocess.Popen`."""
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with_parent if sys.platform == "linux" else None, **options)
+
+
+def end_process(process: subprocess.Popen[bytes], patience: float) -> None:
+    """End a process, and wait until it has ended; it is killed if it takes longer than `patience` seconds."""
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _end_with_parent() -> None:
     """Ask the kernel to end this process when its parent is killed: nothing is left that holds the port."""
     import ctypes
 

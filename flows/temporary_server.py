@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flows.processes import end_with_parent
+from flows.processes import end_process, start_process
 from tasks.errors import MachineError
 
 _HOST = "127.0.0.1"
@@ -77,20 +77,10 @@ class TemporaryServer:
         """End it, and wait until it has ended."""
         with self._changing:
             self._ending.set()
-        self.process.terminate()
-        try:
-            self.process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end_process(self.process, _SECONDS_TO_END)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._command(self.port),
-            env=self._environment,
-            start_new_session=True,
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
-        )
+        return start_process(self._command(self.port), env=self._environment)
 
     def _answers(self) -> bool:
         connection = HTTPConnection(_HOST, self.port, timeout=10)

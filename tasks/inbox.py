@@ -53,9 +53,8 @@ class Memory:
             return None
         return known[1]
 
-    def is_new(self, source: FileSource) -> bool:
-        """Return whether a file's content was not met yet; a file that cannot be read is new, and tells why when it is scored."""
-        digest = self.digest_of(source)
+    def is_new(self, digest: str | None) -> bool:
+        """Return whether a content was not met yet; a file that cannot be read is new, and tells why when it is scored."""
         return digest is None or (digest not in self.scored and digest not in self.failed)
 
     def add(self, digest: str, source: str, model_id: str, output: str) -> None:
@@ -164,11 +163,12 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Pat
         except OSError:  # gone again, or a link to nothing
             continue
         sources += files_in(path, path.relative_to(folder).as_posix())
+    digests = [memory.digest_of(source) for source in sources]
     first: dict[str, FileSource] = {}
-    for source in sources:
-        if memory.is_new(source):
-            first.setdefault(memory.digest_of(source) or source.name, source)
-    return list(first.values()), unsettled, sum(memory.digest_of(source) in memory.failed for source in sources)
+    for source, digest in zip(sources, digests, strict=True):
+        if memory.is_new(digest):
+            first.setdefault(digest or source.name, source)
+    return list(first.values()), unsettled, sum(digest in memory.failed for digest in digests)
 
 
 def has_news(store: Store, inbox: str, reader: ReaderSettings, purpose: str, output: str | None) -> bool:

@@ -1,7 +1,6 @@
 """What tests ask of a Prefect server that `sentiment serve` keeps: its REST interface, and waiting for what it does."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from typing import Any
 
 import httpx
 import tiny
+
+from flows.temporary_server import free_port
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -87,13 +88,6 @@ def serve(root: Path, *words: str, port: int | None = None) -> Iterator[Served]:
     finally:
         process.send_signal(subprocess.signal.SIGINT)
         process.wait(90)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:

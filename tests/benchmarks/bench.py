@@ -50,8 +50,9 @@ Entry = dict[str, Any]
 class Bench:
     """One run of the benchmark: its data, its models and what it found."""
 
-    def __init__(self, data: Path | None, output: Path, rounds: int) -> None:
+    def __init__(self, data: Path | None, output: Path, rounds: int, most_rows: int) -> None:
         """Write the files that everybody reads: what can be learnt from, and all reviews in one compressed CSV."""
+        self.most_rows = most_rows
         self.rounds, self.found, self.rivals = rounds, dict[str, Any](), dict[str, Entry]()
         self.work = output / "work"
         shutil.rmtree(self.work, ignore_errors=True)
@@ -155,10 +156,12 @@ class Bench:
             result["accuracy"] = self.accuracy(pq.read_table(summary["outputs"][0])["p_positive"].fill_null(0).to_numpy() > 0.5)
         return result
 
-    def sizes(self, most: int) -> None:
+    def sizes(self) -> None:
         """Score ever more generated rows with a quick model."""
         run(["-m", "flows", "train", "--preset", "quick", "--artifacts", str(self.work / "quick"), "--json"])
-        rows = [int(number) for number in np.geomspace(10_000, max(most, 20_000), 5 if most >= 100_000 else 3).round(-3)]
+        rows = [
+            int(number) for number in np.geomspace(10_000, max(self.most_rows, 20_000), 5 if self.most_rows >= 100_000 else 3).round(-3)
+        ]
         found = []
         for number in rows:
             path = self.work / "rows.csv"
@@ -249,10 +252,10 @@ def main() -> None:
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"There is no part {', '.join(sorted(unknown))}. Parts are {', '.join(PARTS)}.")
     output = options.output.resolve()
-    bench = Bench(None if options.generated else options.data, output, options.rounds)
+    bench = Bench(None if options.generated else options.data, output, options.rounds, options.to_rows)
     for part in options.parts or PARTS:
         print(f"{part} …", file=sys.stderr, flush=True)
-        bench.sizes(options.to_rows) if part == "sizes" else getattr(bench, part)()
+        getattr(bench, part)()
     from bench_page import draw, to_markdown
 
     (output / "bench.json").write_text(json.dumps(bench.found, indent=1))

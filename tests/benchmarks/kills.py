@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from flows.temporary_server import free_port
 from tasks.reviews.sample import SampleSettings, generate_reviews
 
 BROKEN_EVERY = 997
@@ -52,9 +52,7 @@ def write_input(path: Path, num_rows: int) -> None:
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[dict[str, str]]:
     """Run one Prefect server for all commands, so that little of their time is its start; yields their environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     own = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR"}
     environment = {**os.environ, **own, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]

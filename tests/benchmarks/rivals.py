@@ -11,16 +11,15 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import pandas as pd
+from clean_and_tokenize import preprocess_text, stop_word_reader, timed
 
 NUM_WORDS, SEQUENCE_LENGTH, UNITS, EPOCHS = 5000, 100, 128, 5
 
@@ -29,7 +28,6 @@ Scorer = Callable[[Sequence[str]], np.ndarray]  # texts → bool, shape (num_tex
 
 def article(texts: Sequence[str], y: np.ndarray) -> Scorer:
     """The article: regular expressions review by review, Keras' Tokenizer, one LSTM over 100 tokens, five epochs."""
-    from clean_and_tokenize import preprocess_text, stop_word_reader
     from tensorflow.keras.layers import LSTM, Dense, Embedding
     from tensorflow.keras.models import Sequential
     from tensorflow.keras.preprocessing.sequence import pad_sequences
@@ -49,8 +47,7 @@ def article(texts: Sequence[str], y: np.ndarray) -> Scorer:
     X = pad(cleaned)
     model = Sequential([Embedding(NUM_WORDS, UNITS), LSTM(UNITS), Dense(1, activation="sigmoid")])
     model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
-    _, seconds = timed(lambda: model.fit(X, y, epochs=EPOCHS, batch_size=64, validation_split=0.2, verbose=0))
-    fitting["fit_cpu_seconds"] = seconds["cpu_seconds"]
+    fitting["fit_cpu_seconds"] = timed(lambda: model.fit(X, y, epochs=EPOCHS, batch_size=64, validation_split=0.2, verbose=0))[2]
     return lambda texts: model.predict(pad(clean(texts)), verbose=0)[:, 0] > 0.5
 
 
@@ -105,7 +102,7 @@ def main() -> None:
     labelled = pd.read_parquet(options.labelled).query("split == 'train'")
     texts, y = labelled["review"].tolist(), (labelled["sentiment"] == "positive").to_numpy().astype(int)
     RIVALS[options.name](["It was good.", "It was bad."] * 10, np.array([1, 0] * 10))(["Nice."])  # imports
-    score, training = timed(lambda: RIVALS[options.name](texts, y))
+    score, *training = timed(lambda: RIVALS[options.name](texts, y))
 
     def score_file() -> int:
         reviews = pd.read_csv(options.reviews, nrows=options.rows)
@@ -114,14 +111,11 @@ def main() -> None:
         return len(reviews)
 
     rounds = [timed(score_file) for _ in range(options.rounds)]
-    print(json.dumps({"rows": rounds[0][0], "train": training | fitting, "score": [seconds for _, seconds in rounds]}))
+    print(json.dumps({"rows": rounds[0][0], "train": _named(training) | fitting, "score": [_named(seconds) for _, *seconds in rounds]}))
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """Return a call's result, and its wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = call()
-    return result, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+def _named(seconds: Sequence[float]) -> dict[str, float]:
+    return dict(zip(("seconds", "cpu_seconds"), seconds, strict=True))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import pyarrow as pa
-from clean_and_tokenize import preprocess_text, stop_word_reader
+from clean_and_tokenize import preprocess_text, stop_word_reader, timed
 
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import Vocabulary, VocabularySettings, fit_vocabulary
@@ -76,11 +75,7 @@ def scikit_learn(texts: Sequence[str]) -> Callable[[], Any]:
 def fastest(call: Callable[[], Any], rounds: int) -> dict[str, float]:
     """Return the wall and CPU seconds of the fastest of some calls, after one that is not counted."""
     call()
-    found = []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), time.process_time()
-        call()
-        found.append((time.perf_counter() - wall, time.process_time() - cpu))
+    found = [timed(call)[1:] for _ in range(rounds)]
     return dict(zip(("seconds", "cpu_seconds"), min(found), strict=True))
 
 

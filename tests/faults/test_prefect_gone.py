@@ -11,8 +11,9 @@ import httpx
 import psutil
 import pytest
 import tiny
-from served import free_port, wait
+from served import wait
 
+from flows.temporary_server import free_port
 from tasks.store import Store
 from tasks.upkeep import verify_store
 
