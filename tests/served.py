@@ -16,6 +16,7 @@ import tiny
 from flows.temporary_server import free_port
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+_BUSY_SECONDS = 120  # README: SQLite may be busy for up to a minute; twice that on a machine whose cores others use too
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Served:
             found = httpx.post(f"{self.url}/api/{path}", json=body, auth=self._auth, timeout=90)
             return found if found.status_code != 503 else None
 
-        return wait(answer, 30, path)
+        return wait(answer, _BUSY_SECONDS, path)
 
     def trigger(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Ask for a run of a deployment, as the form in the UI does."""
