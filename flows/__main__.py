@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+_LAST_PORT = 65_535
 EXAMPLES = """examples:
   sentiment train                                  train on the generated sample, no download
   sentiment train reviews.csv --set model.epochs=8
@@ -130,7 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Run again, it changes nothing that is as it should be. Everything lies in ARTIFACTS/prefect; where PREFECT_API_URL is set, "
         "that server is used and none started.",
     )
-    serve.add_argument("--port", type=partial(_from, least=1), default=4200, metavar="N", help="the server's port (default: 4200)")
+    serve.add_argument("--port", type=_port, default=4200, metavar="N", help="the server's port (default: 4200)")
     serve.add_argument("--inbox", metavar="DIR", help="where feedback is put to be scored (default: ARTIFACTS/inbox)")
     serve.add_argument(
         "--alerts",
@@ -140,9 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_common_arguments(serve)
 
     doctor = commands.add_parser("doctor", help="examine this machine and the artifacts folder; each finding with its remedy")
-    doctor.add_argument(
-        "--port", type=partial(_from, least=1), default=4200, metavar="N", help="the port that serve is to take (default: 4200)"
-    )
+    doctor.add_argument("--port", type=_port, default=4200, metavar="N", help="the port that serve is to take (default: 4200)")
     _add_common_arguments(doctor)
 
     verify = commands.add_parser("verify", help="hash every artifact again and name what is damaged")
@@ -230,6 +229,12 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def _from(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a whole number from 1 to {_LAST_PORT}")
     return int(text)
 
 

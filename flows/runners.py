@@ -21,7 +21,7 @@ def start_runner(runner: RunnerName, scheduler: str | None) -> Iterator[TaskRunn
     """Start what runs the tasks, and end it with the block.
 
     Args:
-        runner: Threads, as TensorFlow and the readers keep the processors busy from one process; or a Dask cluster.
+        runner: Threads, as NumPy and the readers keep the processors busy from one process; or a Dask cluster.
         scheduler: Address of the cluster's scheduler; without it a cluster is started on this machine, a worker a processor.
 
     Raises:

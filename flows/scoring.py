@@ -165,7 +165,7 @@ def prepare(model: str, artifacts: str) -> None:
     with suppress(PipelineError, OSError):
         current = champion(store) if model == "champion" else None
         open_model(PinnedModel(current.model_id, current.bundle_sha256) if current else resolve_model(model, store), store)
-    digest_of_code()
+    digest_of_code(ScoreSettings())
     import_plotting()
 
 

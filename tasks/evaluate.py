@@ -40,7 +40,7 @@ from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store, atomic_fi
 from tasks.tables import TableWriter, read_batches
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
-LIBRARIES = ("keras", "numpy", "pyarrow", "scikit-learn", "scipy", "tensorflow")
+LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True)

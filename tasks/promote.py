@@ -35,7 +35,7 @@ from tasks.schemas import GOLDEN, GOLDEN_PREDICTIONS, REVIEW, SOURCE, SPLIT, TEX
 from tasks.store import ArtifactRef, Draft, Recipe, StepResult, Store
 from tasks.tables import read_batches, read_columns
 
-LIBRARIES = ("keras", "numpy", "pyarrow", "scipy", "tensorflow")
+LIBRARIES = ("numpy", "pyarrow", "scipy")
 LSTM_RULE = "LSTM alone"
 _SPEED_ROUNDS = 3
 _OF_SAMPLE = "it was trained on the generated sample, whose numbers prove the pipeline, not the model"

@@ -38,7 +38,7 @@ ADDED_COLUMNS = ("p_positive", "predicted", "status", "model_id", "source", "sou
 EXPLANATION = "explanation"
 BATCHES_PER_CHUNK = 4  # of 4,096 rows, or of 32 MB if that is less
 ROWS_PER_SHARD = 65_536
-LIBRARIES = ("keras", "numpy", "pyarrow", "tensorflow")
+LIBRARIES = ("numpy", "pyarrow")
 
 _stopped: set[str] = set()  # the runs of this process that were broken off
 _loading = threading.Lock()
@@ -131,13 +131,18 @@ def plan_file(looked_at: LookedAt, output: Path, model: PinnedModel, settings: S
     source = looked_at.source
     inputs = {"source": looked_at.digest, "member": source.member or "", "model": model.bundle_sha256}
     place = {"name": source.name, "output": str(output)}
-    recipe = Recipe.of("score", __name__, inputs, settings.model_dump(mode="json") | place, LIBRARIES)
-    return ScoringPlan(**vars(looked_at), model=model, settings=settings, output=output, key=recipe.key, code=digest_of_code())
+    recipe = Recipe.of("score", __name__, inputs, settings.model_dump(mode="json") | place, _libraries(settings))
+    return ScoringPlan(**vars(looked_at), model=model, settings=settings, output=output, key=recipe.key, code=digest_of_code(settings))
 
 
-def digest_of_code() -> str:
+def _libraries(settings: ScoreSettings) -> tuple[str, ...]:
+    """Return the libraries that shape the output; the gradients behind explanations are TensorFlow's."""
+    return (*LIBRARIES, "keras", "tensorflow") if settings.explain else LIBRARIES
+
+
+def digest_of_code(settings: ScoreSettings) -> str:
     """Return a digest of the code and the libraries that score."""
-    recipe = Recipe.of("score", __name__, {}, {}, LIBRARIES)
+    recipe = Recipe.of("score", __name__, {}, {}, _libraries(settings))
     return sha256_of_json([recipe.modules, recipe.libraries])
 
 
@@ -379,10 +384,11 @@ def score(plan: ScoringPlan, shard: int, store: Store) -> int:
     Raises:
         MachineError: This worker has other code or other libraries than the one that planned the work.
     """
-    if plan.code != digest_of_code():
+    if plan.code != digest_of_code(plan.settings):
+        libraries = ", ".join(_libraries(plan.settings))
         raise MachineError(
-            f"The worker {socket.gethostname()} has another version of this project or of {', '.join(LIBRARIES)} than the machine that "
-            "started the run. Install the same requirements.lock and code on all of them."
+            f"The worker {socket.gethostname()} has another version of this project or of {libraries} than the machine "
+            "that started the run. Install the same requirements.lock and code on all of them."
         )
     name = plan.source.name + (f", shard {shard + 1} of {len(plan.shards)}" if len(plan.shards) > 1 else "")
     model = open_model(plan.model, store)

@@ -265,7 +265,7 @@ def network_weights(network: "keras.Model") -> dict[str, np.ndarray]:
 
 
 class LstmScorer:
-    """A network with its weights, ready for any number of reviews. What it says of a review does not depend on its neighbours."""
+    """A network with its weights, ready for any number of reviews; the neighbours of one change no more than how its sums are rounded."""
 
     def __init__(self, weights: dict[str, np.ndarray], settings: LstmSettings) -> None:
         """Take weights by the names that `network_weights` gives them.

@@ -131,6 +131,18 @@ def test_unknown_options_are_told_with_what_may_be_meant(capsys: pytest.CaptureF
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "4200.0", "http"])
+def test_a_port_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    """What is no port ends `serve` and `doctor` with exit code 2 before anything is started."""
+    from flows.__main__ import main
+
+    for command in ("serve", "doctor"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--port", port])
+        assert ended.value.code == 2
+        assert f"{port!r} is not a port" in capsys.readouterr().err
+
+
 def test_columns_are_looked_for_before_prefect_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file without the columns that a command needs is refused with exit code 2 and its name, and no run is begun."""
     from flows import commands

@@ -100,7 +100,7 @@ def run_child(order: dict[str, Any]) -> int:
 
 def main() -> None:
     """Say that all is imported, then run a child for each line on stdin and tell how it ended."""
-    score.digest_of_code()  # here, so that no child has to
+    score.digest_of_code(score.ScoreSettings())  # here, so that no child has to
     os.fsync = lambda descriptor: None  # a step like others; only a lost disk would miss it, not a killed process
     print("ready", flush=True)
     for line in sys.stdin:

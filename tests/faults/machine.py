@@ -292,7 +292,7 @@ def main(first: str, second: str, examples: str) -> None:
     """Try so many stories; print how each kind of act ended, and how often."""
     pa.set_cpu_count(1)
     DATASETS[:] = [Path(first), Path(second)]
-    score.digest_of_code()
+    score.digest_of_code(score.ScoreSettings())
     for name in (f"tasks.{step}" for step in DATA_STEPS):
         module_digests(name)
     for number, reviews in enumerate(DATASETS):

@@ -2,9 +2,9 @@
 
     python tests/faults/sweep.py SCENARIO FAULT REVIEWS.csv WORK_FOLDER [EVERY]
 
-SCENARIO: data (ingest to split) or registry (promote, promote another, refuse, roll back). FAULT: kill, error, power or crowd.
-EVERY: only every so-many-th point; of crowd, so many rounds. Nothing that has threads is imported before a fork: TensorFlow and
-Prefect's server stay out.
+SCENARIO: data (ingest to split) or registry (promote, promote another, refuse, roll back). FAULT: kill, kill_again (data alone), error,
+power or crowd. EVERY: only every so-many-th point; of kill_again and crowd, so many rounds. Nothing that has threads is imported before
+a fork: TensorFlow and Prefect's server stay out.
 """
 
 import errno
@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -165,35 +165,53 @@ class Sweep:
         else:
             self.failed.append(f"{name}: not mended by the next run")
 
+    def run_until(self, point: int, root: Path, meet: Callable[[int], None]) -> tuple[int, str]:
+        """Run the scenario until its operation of this number, which meets a fault; returns how it ended, and which operation that was."""
+        counter = itertools.count()
+        met = self.work / "met"
+        met.write_text("")
+
+        def before(operation: Operation) -> None:
+            if operation.path.startswith(str(self.work / "root")) and operation.writes and next(counter) == point:
+                _real_write(met, f"{operation.name} {operation.path}")
+                meet(point)
+
+        def go() -> None:
+            watch_operations(before)
+            self.run(root, self.reviews, self.tell)
+
+        return end_of(start_child(go)), met.read_text()
+
     def at_each_point(self, meet: Callable[[int], None], wanted: Callable[[int], Sequence[int]]) -> None:
         """Let the scenario meet a fault before each of its operations in turn, until it ends without meeting one."""
         for point in itertools.count(0, self.every):
             root = self.new_root()
             self.acts.write_text("")
-            counter = itertools.count()
-            met = self.work / "met"
-            met.write_text("")
-
-            def before(operation: Operation, point: int = point, counter: Iterator[int] = counter, met: Path = met) -> None:
-                if operation.path.startswith(str(self.work / "root")) and operation.writes and next(counter) == point:
-                    _real_write(met, f"{operation.name} {operation.path}")
-                    meet(point)
-
-            def go(root: Path = root, before: Callable[[Operation], None] = before) -> None:
-                watch_operations(before)
-                self.run(root, self.reviews, self.tell)
-
-            ended = end_of(start_child(go))
-            where = f"{point} {met.read_text()}"
-            if ended == WELL and not met.read_text():
+            ended, met = self.run_until(point, root, meet)
+            if ended == WELL and not met:
                 return
+            where = f"{point} {met}"
             if ended not in wanted(point):
                 self.failed.append(f"{where}: ended with {ended}")
             self.judge(where, root)
 
     def kill(self) -> None:
         """Die, as by kill -9."""
-        self.at_each_point(lambda _: os.kill(os.getpid(), signal.SIGKILL), lambda _: [-signal.SIGKILL])
+        self.at_each_point(_die, lambda _: [-signal.SIGKILL])
+
+    def kill_again(self) -> None:
+        """Die at one operation and, going on, at another: so many pairs of them, drawn at random."""
+        rounds, self.every = self.every, 1
+        points = 0
+        while self.run_until(points, self.new_root(), _die)[1]:
+            points += 1
+        draw = random.Random(0)
+        for _ in range(rounds):
+            root = self.new_root()
+            self.acts.write_text("")
+            first, second = draw.randrange(points), draw.randrange(points)
+            where = " then ".join(f"{point} {self.run_until(point, root, _die)[1] or 'at the end'}" for point in (first, second))
+            self.judge(where, root)
 
     def error(self) -> None:
         """Have the system refuse: the run ends well all the same, or with an error of the project's own."""
@@ -249,6 +267,10 @@ class Sweep:
             if any(code not in (WELL, -signal.SIGKILL) for code in ended):
                 self.failed.append(f"round {number}: ended with {ended}")
             self.judge(f"round {number}", root, ACTS)  # some came to the end
+
+
+def _die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _real_write(path: Path, text: str) -> None:

@@ -83,6 +83,7 @@ def test_killed_at_every_step(scorer: Scorer, tmp_path: Path, name: str, format:
         assert sorted(place.name for place in tiny.files_of(root / "score")) == ["_SUCCESS", "manifest.json"]
 
     assert step > 30
+    print(f"killed at each of {step} steps")
 
 
 def published_or_nothing(output: Path, expected: Path) -> bool:
