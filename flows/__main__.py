@@ -23,8 +23,8 @@ EXAMPLES = """examples:
   sentiment serve                                  a Prefect server with a schedule, deployments and a worker
   sentiment why train reviews.csv                  which steps would run again, and why
 
-exit codes: 0 done (a refused promotion is 0 too), 2 the command is wrong, 3 the data is wrong, 4 disk, lock, network or Prefect,
-130 stopped by Ctrl-C
+exit codes: 0 done (a refused promotion is 0 too), 2 the command is wrong, 3 the data is wrong,
+4 disk, lock, network, Prefect, or a model that came out otherwise, 130 stopped by Ctrl-C
 """
 
 
@@ -131,7 +131,13 @@ def build_parser() -> argparse.ArgumentParser:
         "Run again, it changes nothing that is as it should be. Everything lies in ARTIFACTS/prefect; where PREFECT_API_URL is set, "
         "that server is used and none started.",
     )
-    serve.add_argument("--port", type=_port, default=4200, metavar="N", help="the server's port (default: 4200)")
+    serve.add_argument(
+        "--source",
+        default="sample",
+        metavar="REVIEWS",
+        help="what `retrain` trains on: a file, folder or glob of labelled reviews (default: the generated sample)",
+    )
+    serve.add_argument("--port", type=_port, metavar="N", help="the server's port (default: 4200)")
     serve.add_argument("--inbox", metavar="DIR", help="where feedback is put to be scored (default: ARTIFACTS/inbox)")
     serve.add_argument(
         "--alerts",

@@ -19,6 +19,7 @@ _OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.sen
 _DRIFTED = """{% for feature in event.payload.features -%}
 {{ feature.name }}: {{ feature.here }}; in training {{ feature.reference }}
 {% endfor %}"""
+_RUN = "{% if flow_run %}\n{{ flow_run | ui_url }}{% endif %}"  # the run that emitted the event
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 _MODELS = {"prefect.resource.id": "reviews.model.*"}
 
@@ -62,7 +63,7 @@ def alerts(block: UUID) -> list[AutomationCore]:
             {REFUSED},
             (_MODELS, {}),
             "model {{ event.payload.model_id }} was not promoted",
-            "{{ event.payload.reason }}",
+            "{{ event.payload.reason }}" + _RUN,
         ),
         _alert(
             block,
@@ -70,7 +71,7 @@ def alerts(block: UUID) -> list[AutomationCore]:
             {DRIFT_DETECTED},
             (_MODELS, {}),
             "reviews differ from what model {{ event.payload.model_id }} was trained on",
-            _DRIFTED,
+            _DRIFTED + _RUN,
         ),
     ]
 

@@ -115,8 +115,9 @@ def score(options: Namespace) -> Outcome:
         _print_scoring(summary, printer_of(options))
         if options.every is None:
             return summary, 3 if summary["failed"] else 0
+        store = store_of(options)
         time.sleep(options.every)
-        while not has_news(store_of(options), options.inbox, reader, purpose_of(settings, options.model, options.output), options.output):
+        while not has_news(store, options.inbox, reader, purpose_of(settings, options.model, options.output, store), options.output):
             time.sleep(options.every)
 
 
@@ -289,10 +290,11 @@ def _show_model(model_id: str, store: Store, say: Callable[[str], None]) -> dict
 
 def _print_training(summary: dict[str, Any]) -> None:
     test, linear = summary["test"], summary["baselines"]["linear"]
+    verdicts = [rule["verdict"] for rule in summary["rules"]]
     verdict = {
         "promoted": "is the new champion",
         "refused": "was not promoted",
-        "unchanged": "stands as it did: nothing changed",
+        "unchanged": "was not promoted, as before: nothing changed" if "failed" in verdicts else "stands as it did: nothing changed",
     }
     parts = ", ".join(f"{name} alone {part['accuracy']:.2%}" for name, part in summary["parts"].items())
     lines = [

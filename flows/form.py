@@ -57,5 +57,6 @@ def _plain(entry: Schema, name: str, whole: Schema) -> Schema:
 Overrides = Annotated[dict[str, Any] | None, WithJsonSchema(overrides_schema(TrainingSettings))]
 Folds = Annotated[int | None, WithJsonSchema({"type": "integer", "minimum": 2})]
 Trials = Annotated[int | None, WithJsonSchema({"type": "integer", "minimum": 1})]
+Sources = Annotated[list[str], WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1})]
 Minutes = Annotated[float, WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
 Words = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]

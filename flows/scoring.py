@@ -19,7 +19,7 @@ from flows.runners import RunnerName, result_of, start_runner
 from tasks.drawing import import_plotting
 from tasks.errors import CallerError, DataError, MachineError, PipelineError, UnsettledError
 from tasks.fingerprint import sha256_of_json
-from tasks.inbox import Memory, apart, find_new, open_memory
+from tasks.inbox import Memory, Purpose, apart, find_new, open_memory
 from tasks.model.bundle import check_bundle, is_sample
 from tasks.model.registry import champion, models_folder
 from tasks.outcome import log_step, rename_flow_run, run_logger
@@ -62,6 +62,7 @@ _ENDINGS = {
     ".bz2",
     ".zip",
 }
+CHAMPION = "champion"
 Failures = dict[str, PipelineError]
 Start = Callable[[], AbstractContextManager[TaskRunner[Any]]]
 
@@ -77,7 +78,7 @@ def scoring(
     inputs: list[str] | None = None,
     output: str | None = None,
     format: ResultFormat = "parquet",
-    model: str = "champion",
+    model: str = CHAMPION,
     text_column: str | None = None,
     id_column: str | None = None,
     date_column: str | None = None,
@@ -123,13 +124,13 @@ def scoring(
         explain=explain,
     )
 
-    with open_memory(store, inbox, purpose_of(settings, model, output)) if inbox else nullcontext() as memory:
+    with open_memory(store, inbox, purpose_of(settings, model, output, store)) if inbox else nullcontext() as memory:
         sources = find_sources(inputs or [], inbox, memory, settings.reader, store, output)
         failed: Failures = {}
         looked_at = list(look_at_all(sources, settings, failed))
         files = [(found.source.name, found.source.member, found.digest) for found in looked_at]
         job = sha256_of_json([settings.model_dump(mode="json"), output, files])
-        pinned = pin_champion(current, job, store) if model == "champion" else current
+        pinned = pin_champion(current, job, store) if model == CHAMPION else current
         rename_flow_run(tags=[pinned.model_id])
         if is_sample(models_folder(store) / pinned.model_id):
             run_logger().warning("Model %s was trained on the generated sample: its scores mean nothing.", pinned.model_id)
@@ -163,7 +164,7 @@ def prepare(model: str, artifacts: str) -> None:
     """
     store = Store(Path(artifacts).resolve())
     with suppress(PipelineError, OSError):
-        current = champion(store) if model == "champion" else None
+        current = champion(store) if model == CHAMPION else None
         open_model(PinnedModel(current.model_id, current.bundle_sha256) if current else resolve_model(model, store), store)
     digest_of_code(ScoreSettings())
     import_plotting()
@@ -187,9 +188,13 @@ def find_sources(
     return new
 
 
-def purpose_of(settings: ScoreSettings, model: str, output: str | None) -> str:
+def purpose_of(settings: ScoreSettings, model: str, output: str | None, store: Store) -> Purpose:
     """Return what files of an inbox are scored for: for another purpose, such as another column or format, all of them are new."""
-    return sha256_of_json([settings.model_dump(mode="json"), model, str(Path(output).resolve()) if output else None])
+    current = champion(store) if model == CHAMPION else None
+    model_id = current.model_id if current else model
+    plain, place = settings.model_dump(mode="json"), str(Path(output).resolve()) if output else None
+    name, other_name = (sha256_of_json([plain, called, place]) for called in (model, model_id if model == CHAMPION else CHAMPION))
+    return Purpose(name, other_name, model_id)
 
 
 def _remember(memory: Memory | None, digests: dict[str, str], model: PinnedModel, file: ScoredFile) -> None:
@@ -220,7 +225,7 @@ def resolve_model(model: str, store: Store) -> PinnedModel:
         CallerError: There is no such model, or no champion yet.
         MachineError: The model's bundle is damaged.
     """
-    if model != "champion":
+    if model != CHAMPION:
         return PinnedModel(model, check_bundle(models_folder(store) / model))
     current = champion(store)
     if current is None:

@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,9 +23,12 @@ from flows.options import Outcome, printer_of
 from flows.processes import Companion, ended_by_signals, ignore_signals, port_of_ours
 from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.login import HOW_TO_LOG_IN, given_login, login_environment, login_file, make_login
+from tasks.reviews.sources import IMDB
+from tasks.schemas import SAMPLE
 from tasks.store import atomic_file, make_folder
 
 HOST = "127.0.0.1"
+DEFAULT_PORT = 4200
 POOL = "reviews"
 WORKER = "sentiment serve"
 PROJECT = Path(__file__).parents[1]
@@ -41,12 +45,13 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Place:
-    """Where things are: the artifacts folder, the folder that is watched for feedback, and the server's address."""
+    """Where things are: the artifacts folder, the folder that is watched for feedback, the server's address, what to retrain on."""
 
     root: Path
     inbox: Path
     url: str
     is_own: bool
+    source: str = SAMPLE
 
     @property
     def port(self) -> int:
@@ -65,6 +70,7 @@ class Place:
             "PIPELINE_HOME": str(PROJECT),
             "PIPELINE_ARTIFACTS": str(self.root),
             "PIPELINE_INBOX": str(self.inbox),
+            "PIPELINE_SOURCE": self.source,
             "PIPELINE_VERSION": version,
         }
         if self.is_own:
@@ -87,7 +93,8 @@ def serve(options: Namespace) -> Outcome:
     root = Path(options.artifacts).resolve()
     inbox = Path(options.inbox).resolve() if options.inbox else root / "inbox"
     named = os.environ.get("PREFECT_API_URL", "").rstrip("/").removesuffix("/api")
-    place = Place(root, inbox, named or f"http://{HOST}:{options.port}", is_own=not named)
+    url = named or f"http://{HOST}:{options.port or DEFAULT_PORT}"
+    place = Place(root, inbox, url, is_own=not named, source=_source_of(options.source))
     if not _DEPLOYMENTS.is_file():
         raise CallerError(f"There is no {_DEPLOYMENTS}, which names what to serve. Run this from a checkout of the project.")
     summary = {"command": "serve", "url": place.url}
@@ -99,6 +106,8 @@ def serve(options: Namespace) -> Outcome:
         with _only_one(place.home, place.url), port, ended_by_signals():
             _serve(place, alerts, say)
     except _AlreadyServedError as found:
+        if options.port and str(found) != url:
+            raise CallerError(f"{root} is served already at {found}. Stop that first, or leave out --port.") from None
         say(f"Served already at {found}, by another process. Nothing was changed.")
         return {**summary, "url": str(found), "status": "served already"}, 0
     except KeyboardInterrupt:
@@ -126,7 +135,11 @@ def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None
                 say(line)
         worker.start()
         _wait_for(worker, lambda: _worker_is_online(place))
-        say(f"worker    waits for runs; feedback put into {place.inbox} is scored by `score`, and again with every new champion")
+        trained_on = (
+            "the generated sample, which proves nothing: name your reviews with --source" if place.source == SAMPLE else place.source
+        )
+        say(f"retrain   Mondays 03:00 UTC, on {trained_on}")
+        say(f"worker    waits for runs; feedback put into {place.inbox} waits for `score`: started by hand, and by every new champion")
         say(f"          other commands show here too after: export PREFECT_API_URL={place.url}/api")
         if place.is_own:
             say(f"login     the password that the UI asks for is the line in {login_file(place.home)}, which only you can read;")
@@ -147,6 +160,20 @@ def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None
         finally:
             worker.stop()  # a worker that has had runs does not always end when it is asked to
             server.stop()
+
+
+def _source_of(named: str) -> str:
+    """Return what to retrain on as the worker finds it, wherever it runs.
+
+    Raises:
+        CallerError: There is nothing there.
+    """
+    if named in (SAMPLE, IMDB) or "://" in named:
+        return named
+    path = Path(named).resolve()
+    if not has_magic(named) and not path.exists():
+        raise CallerError(f"There is no {named} to retrain on. Name a file, a folder or a glob of labelled reviews with --source.")
+    return str(path)
 
 
 def _to_whom_it_reaches(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -229,6 +256,8 @@ def set_up(version: str, alerts: str | None) -> Iterator[str]:
         changed = not deployed >= _names_of_deployments()
         if changed:
             _deploy()
+        for found in client.read_deployments():
+            _refuse_unknown_parameters(client, found)
         yield f"deployed  {', '.join(sorted(_names_of_deployments()))}" + ("" if changed else ": as they were")
         if alerts:
             automations.make_alerts_block(alerts)
@@ -240,6 +269,15 @@ def set_up(version: str, alerts: str | None) -> Iterator[str]:
             yield f"alerts    on crash, refusal and drift, through the notification block {automations.ALERTS_BLOCK}"
         else:
             yield f"alerts    none: set {_ALERTS} to a webhook's address, or make a notification block {automations.ALERTS_BLOCK} in the UI"
+
+
+def _refuse_unknown_parameters(client: Any, deployment: Any) -> None:
+    """Let the server refuse a parameter that there is not; by itself Prefect would start a run, which then fails for it."""
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    schema = deployment.parameter_openapi_schema or {}
+    if deployment.name in _names_of_deployments() and schema.get("additionalProperties") is not False:
+        client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema={**schema, "additionalProperties": False}))
 
 
 def cancel_runs(place: Place, say: Callable[[str], None]) -> None:
@@ -257,7 +295,7 @@ def cancel_runs(place: Place, say: Callable[[str], None]) -> None:
         runs = under_way({"state": {"type": {"any_": ["PENDING", "RUNNING"]}}})
         if not runs:
             return
-        say(f"Stopping {', '.join(run['name'] for run in runs)}: finished steps are kept, the same run goes on from there.")
+        say(f"Stopping {', '.join(run['name'] for run in runs)}: finished steps are kept; triggered again, they go on from there.")
         for run in runs:
             ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True})
         deadline = time.monotonic() + _CANCEL_SECONDS
@@ -287,7 +325,7 @@ def _names_of_deployments() -> set[str]:
 
 def _version_of(place: Place) -> str:
     """Return a digest of all that deployments are made of, so that they are made again only when something has changed."""
-    digest = hashlib.sha256("\0".join((str(PROJECT), str(place.root), str(place.inbox))).encode())
+    digest = hashlib.sha256("\0".join((str(PROJECT), str(place.root), str(place.inbox), place.source)).encode())
     for file in (_DEPLOYMENTS, *sorted((PROJECT / "flows").glob("*.py")), *sorted((PROJECT / "tasks").rglob("*.py"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]

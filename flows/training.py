@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.ending import end_state
-from flows.form import Folds, Overrides
+from flows.form import Folds, Overrides, Sources
 from flows.settings import TrainingSettings, compose_settings, override_words
 from tasks.balance import check_balance
 from tasks.clean import clean
@@ -41,7 +41,7 @@ def _run_name() -> str:
 
 @flow(name="training", flow_run_name=_run_name)
 def training(
-    sources: list[str] = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
+    sources: Sources = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
     preset: str = "default",
     overrides: Overrides = None,
     unlabelled_sources: list[str] | None = None,

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.ending import keep
-from flows.form import Minutes, Overrides, Trials
+from flows.form import Minutes, Overrides, Sources, Trials
 from flows.settings import built_in_settings, root_of, settings_to_judge
 from tasks.balance import check_balance
 from tasks.clean import clean
@@ -45,7 +45,7 @@ def _run_name() -> str:
 
 @flow(name="tuning", flow_run_name=_run_name)
 def tuning(
-    sources: list[str] = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
+    sources: Sources = ["sample"],  # noqa: B006  Prefect's form shows the default; nothing changes it
     preset: str = "default",
     overrides: Overrides = None,
     unlabelled_sources: list[str] | None = None,

@@ -54,7 +54,10 @@ def _check_text(plain: Any, changes: Iterable[tuple[str, Any]]) -> None:
 
 def told_problems(error: ValidationError) -> str:
     """Return what does not fit where, in a line."""
-    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg']}" for problem in error.errors())
+    found = [
+        (".".join(map(str, problem["loc"])) or "the whole", problem["msg"].removeprefix("Value error, ")) for problem in error.errors()
+    ]
+    return "; ".join(f"{place}: {message}" for place, message in found)
 
 
 def flat_settings(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

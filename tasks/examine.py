@@ -214,10 +214,12 @@ def _is_held(path: Path) -> bool:
 
 def examine_leftovers(store: Store) -> Examined:
     """Look for what killed runs left behind."""
-    left = [finding for finding in find_garbage(store) if finding.path.startswith(("tmp/", "set_aside/"))]
-    size = sum(finding.size for finding in left) / 1e6
-    if left:
-        return Examined("leftovers", "warning", f"{len(left):,} files of killed runs, {size:,.1f} MB", "sentiment gc --delete")
+    garbage = find_garbage(store)
+    kinds = {"files of killed runs": "tmp/", "damaged files, set aside": "set_aside/"}
+    left = {kind: [finding.size for finding in garbage if finding.path.startswith(folder)] for kind, folder in kinds.items()}
+    told = [f"{len(sizes):,} {kind}, {sum(sizes) / 1e6:,.1f} MB" for kind, sizes in left.items() if sizes]
+    if told:
+        return Examined("leftovers", "warning", "; ".join(told), "sentiment gc --delete")
     return Examined("leftovers", "ok", "killed runs left nothing")
 
 

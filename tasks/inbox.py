@@ -20,6 +20,21 @@ _MOST_STALE = 1000
 SETTLED_SECONDS = 5.0  # what was written to more recently may not be whole yet
 
 
+@dataclass(frozen=True)
+class Purpose:
+    """What the files of an inbox are scored for: with which settings, to which place, with which model.
+
+    Args:
+        name: All of that, as a digest.
+        other_name: The same under the model's other name: the champion's by its id, one named by its id as champion.
+        model_id: The model.
+    """
+
+    name: str
+    other_name: str
+    model_id: str
+
+
 @dataclass
 class Memory:
     """What became of the files of an inbox, by the SHA-256 of their content; and the stamps by which a file need not be hashed again.
@@ -31,12 +46,14 @@ class Memory:
         scored: By content: the file's name then, the model, the result.
         failed: By content that could not be scored: the file's name then, and why.
         stamps: By path and member: stamp and digest as they were last.
+        known: Contents that the same model has scored under its other name: its id, or champion.
     """
 
     place: Path
     scored: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
     stamps: dict[str, list[str]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
     num_lines: int = 0
     _learnt: list[bytes] = field(default_factory=list)
 
@@ -55,7 +72,7 @@ class Memory:
 
     def is_new(self, digest: str | None) -> bool:
         """Return whether a content was not met yet; a file that cannot be read is new, and tells why when it is scored."""
-        return digest is None or (digest not in self.scored and digest not in self.failed)
+        return digest is None or not (digest in self.scored or digest in self.failed or digest in self.known)
 
     def add(self, digest: str, source: str, model_id: str, output: str) -> None:
         """Note that a content was scored, at once, so that a run that is killed later need not come back to it."""
@@ -100,22 +117,28 @@ def _line(what: str, learnt: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def open_memory(store: Store, inbox: str, purpose: str) -> Iterator[Memory]:
+def open_memory(store: Store, inbox: str, purpose: Purpose) -> Iterator[Memory]:
     """Hold the memory of an inbox, one run at a time, and save what was learnt, however the block ends.
 
     Args:
         store: The artifacts folder that keeps it.
         inbox: The folder.
-        purpose: What its files are scored for, as a digest: for another purpose all is new.
+        purpose: What its files are scored for: for another purpose all is new.
     """
-    key = sha256_of_json([str(Path(inbox).resolve()), purpose])
-    place = store.root / "score" / f"{key}.inbox.jsonl"
+    folder = str(Path(inbox).resolve())
+    key, other = (sha256_of_json([folder, name]) for name in (purpose.name, purpose.other_name))
     with store.lock(f"inbox-{key[:16]}", f"the inbox {inbox}"):
-        memory = _read(place)
+        memory = _read(_place_of_memory(store, key))
+        same = _read(_place_of_memory(store, other)).scored
+        memory.known = {digest for digest, entry in same.items() if entry["model_id"] == purpose.model_id}
         try:
             yield memory
         finally:
             memory.save()
+
+
+def _place_of_memory(store: Store, key: str) -> Path:
+    return store.root / "score" / f"{key}.inbox.jsonl"
 
 
 def _read(place: Path) -> Memory:
@@ -171,7 +194,7 @@ def find_new(inbox: str, memory: Memory, reader: ReaderSettings, leave: list[Pat
     return list(first.values()), unsettled, sum(digest in memory.failed for digest in digests)
 
 
-def has_news(store: Store, inbox: str, reader: ReaderSettings, purpose: str, output: str | None) -> bool:
+def has_news(store: Store, inbox: str, reader: ReaderSettings, purpose: Purpose, output: str | None) -> bool:
     """Return whether a run would find anything to score, so that none need be started."""
     with open_memory(store, inbox, purpose) as memory:
         return bool(find_new(inbox, memory, reader, apart(store, output))[0])

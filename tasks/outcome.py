@@ -40,7 +40,7 @@ def rename_flow_run(name: str | None = None, tags: Sequence[str] = ()) -> None:
             all_tags = sorted({*flow_run.get_tags(), *tags}) if tags else None
             client.update_flow_run(flow_run_id=UUID(str(flow_run.get_id())), name=name, tags=all_tags)
     except Exception as error:  # the history may be lost, never the result
-        run_logger().warning("The run keeps its name and tags in the Prefect UI: %s.", type(error).__name__)
+        run_logger().warning("Prefect did not take the run's new name and tags; its history shows the old ones (%s).", type(error).__name__)
 
 
 def show_table(key: str, description: str, table: list[dict[str, Any]]) -> None:

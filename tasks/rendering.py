@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).with_name("templates")
 MISSING = "–"
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|#~!$])")  # ASCII punctuation that CommonMark or GFM may read as markup
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|#~$])")  # ASCII punctuation that CommonMark or GFM may read as markup
 
 
 def render_template(name: str, **values: Any) -> str:

@@ -68,6 +68,7 @@ def _facts_and_figures(
         collect_facts(model, evaluation, store),
         status=verdict.status,
         reason=verdict.reason,
+        forced=verdict.forced,
         champion_id=verdict.champion_id,
         comparison=verdict.comparison,
         rules=verdict.rules,

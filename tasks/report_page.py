@@ -19,6 +19,7 @@ VERDICTS = {
     "refused": "This model was not promoted",
     "unchanged": "This model already was the champion",
 }
+BY_FORCE = "This model was made champion by force, against the rules"
 MODEL_NAMES = {"lstm": "LSTM"}
 FIGURE_NOTES = {
     "accuracy": "Where the curves part, the model learns its training rows by heart.",
@@ -98,6 +99,7 @@ class ReportFacts:
         evaluation: The content of metrics.json.
         status: What promotion decided; None before it did.
         reason: Why, in a sentence.
+        forced: Somebody's reason overrode the rules.
         created: When, ISO 8601, UTC.
         sample: Trained on the generated sample.
         champion_id: The model it was compared with.
@@ -124,6 +126,7 @@ class ReportFacts:
     evaluation: Evaluation
     status: Literal["promoted", "refused", "unchanged"] | None = None
     reason: str = ""
+    forced: bool = False
     created: str = ""
     sample: bool = False
     champion_id: str | None = None
@@ -217,7 +220,7 @@ def _shared_values(facts: ReportFacts, models: list[RankedModel]) -> dict[str, A
     present = {name for entry in facts.history for name in entry}
     return {
         "models": models,
-        "verdict": VERDICTS[facts.status],
+        "verdict": BY_FORCE if facts.forced else VERDICTS[facts.status],
         "sample_warning": SAMPLE_WARNING,
         "confidence": f"{facts.evaluation['settings']['confidence'] * 100:.4g}%",
         "leads": lead_over_baselines(facts.evaluation),

@@ -161,14 +161,14 @@ MUTANTS = (
     Mutant(
         "lost server stays lost",
         "flows/temporary_server.py",
-        "            server.start()\n",
-        "            return\n",
+        "                self.process = self._start()\n        logger",
+        "                return\n        logger",
         "tests/unit/test_temporary_server.py",
     ),
     Mutant(
         "no login asked for",
         "tasks/login.py",
-        '{"PREFECT_SERVER_API_AUTH_STRING": login, _GIVEN: login}',
+        "{_CHOSEN: login, _GIVEN: login}",
         "{_GIVEN: login}",
         "tests/end_to_end/test_serving.py -k without_the_login",
     ),

@@ -104,7 +104,8 @@ def beat_linear_baseline(scored: Scored, linear: np.ndarray, gate: GateSettings,
     elif ahead:
         passes, words = True, f"{_points(found, settings)} against the linear baseline{'' if sure else ', which may be chance'}"
     elif too_few:
-        passes, words = True, f"{_points(found, settings)} against the linear baseline: too few rows to tell which is better"
+        passes, within = True, f"{100 * gate.margin:g} points"
+        words = f"{_points(found, settings)} against the linear baseline: too few rows to tell which is better within {within}"
     else:
         meaning = "do better" if sure else "do as well or better"
         passes = False

@@ -124,6 +124,8 @@ def test_nobody_is_let_in_without_the_login(served: Served) -> None:
         ("training/retrain", {"overrides": {"model.epoch": 3}}, "'model.epoch' was unexpected"),
         ("training/retrain", {"overrides": {"split.test_share": 2}}, "2 is greater than or equal to the maximum of 1"),
         ("training/retrain", {"folds": 1}, "1 is less than the minimum of 2"),
+        ("training/retrain", {"sources": []}, "[] should be non-empty"),
+        ("training/retrain", {"settings": {"model.epochs": 3}}, "'settings' was unexpected"),
         ("scoring/score", {"format": "xml"}, "'xml' is not one of ['parquet', 'csv', 'jsonl']"),
         ("scoring/score", {"explain": -1}, "-1 is less than the minimum of 0"),
         ("tuning/tune", {"minutes": 0}, "0 is less than or equal to the minimum of 0"),

@@ -14,6 +14,7 @@ import tiny
 from conftest import Command
 
 from flows import commands, scoring
+from tasks.model.registry import champion
 from tasks.score import ScoredFile, ScoringPlan
 from tasks.store import Store
 
@@ -60,6 +61,20 @@ def test_new_files_are_scored_once(look: Callable[..., Command], tmp_path: Path)
     assert state_of(tmp_path / "inbox") == before and first in before
     (output,) = second.summary["outputs"]
     assert set(pq.read_table(output)["source"].to_pylist()) == {"sub/tuesday.csv"}
+
+
+def test_the_champion_is_known_by_both_names(look: Callable[..., Command], artifacts: Path, tmp_path: Path) -> None:
+    """What the champion scored as such is not new under its id, as `score` is told it by a promotion, nor the other way round."""
+    current = champion(Store(artifacts))
+    assert current is not None
+    by_name, by_id = (), ("--model", current.model_id)
+    put(tmp_path / "inbox" / "monday.csv", 1, 2, 3)
+    first = [look(*by_id).summary, look(*by_name).summary]
+    put(tmp_path / "inbox" / "tuesday.csv", 4, 5)
+    second = [look(*by_name).summary, look(*by_id).summary]
+
+    assert [run["scored"] for run in (*first, *second)] == [3, 0, 2, 0]
+    assert [run["status"] for run in (*first, *second)] == ["scored", "nothing new"] * 2
 
 
 def test_content_decides(look: Callable[..., Command], tmp_path: Path) -> None:

@@ -61,6 +61,18 @@ class _Companion:
         self.stopped.append(self.name)
 
 
+def test_what_to_retrain_on_is_found_wherever_the_worker_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is made absolute; the sample, the archive and addresses stay; what is not there is refused before anything starts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reviews.csv").touch()
+
+    assert serving._source_of("reviews.csv") == str(tmp_path / "reviews.csv")
+    assert serving._source_of("*.csv") == str(tmp_path / "*.csv")
+    assert [serving._source_of(name) for name in ("sample", "imdb", "s3://shop/reviews")] == ["sample", "imdb", "s3://shop/reviews"]
+    assert main(["serve", "--source", "nothing.csv", "--artifacts", str(tmp_path / "artifacts")]) == 2
+    assert not (tmp_path / "artifacts").exists()
+
+
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Serve with companions of cardboard, up to the moment that the first look at them is a Ctrl-C; keeps who was stopped."""
