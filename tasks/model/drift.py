@@ -223,7 +223,7 @@ def _median_length(tally: Tally) -> str:
     counts = sorted((int(group), rows) for group, rows in tally["length"].items())
     reached = np.cumsum([rows for _, rows in counts])
     group = counts[int(np.searchsorted(reached, reached[-1] / 2))][0]
-    return f"median {_length_range(group, group + 1)} tokens"
+    return f"median of {_length_range(group, group + 1)} tokens"
 
 
 def _unknown_share(tally: Tally) -> str:

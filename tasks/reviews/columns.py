@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from tasks.errors import CallerError, DataError
 
-_LONGEST_NAME, _MOST_WORDS = 40, 3
+LONGEST_NAME, _MOST_WORDS = 40, 3
 _NUMBERED = re.compile(r"column_\d+")
 # Each line is a rank: the first rank with a hit decides, two hits within it are the caller's to decide.
 _TEXT_NAMES = (
@@ -103,7 +103,7 @@ def plain_values(columns: pa.RecordBatch, name: str) -> pa.Array:
 def show_name(name: str) -> str:
     """Return a column's name as logs and messages may show it: of a headerless file the first review may stand there as a name."""
     words = name.split()
-    return " ".join(words) if len(name) <= _LONGEST_NAME and len(words) <= _MOST_WORDS else f"(a text of {len(name)} characters)"
+    return " ".join(words) if len(name) <= LONGEST_NAME and len(words) <= _MOST_WORDS else f"(a text of {len(name)} characters)"
 
 
 def is_text_name(name: str) -> bool:
@@ -122,7 +122,7 @@ def is_usual_name(name: str) -> bool:
 
 
 def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str:
-    found = _find(names, asked, ranks, what, option)
+    found = _find(names, asked, ranks, what, option, repeated=True)
     if found is None:
         numbered = all(map(_NUMBERED.fullmatch, names))
         raise CallerError(
@@ -130,23 +130,31 @@ def _required(names: Sequence[str], asked: str | None, ranks: tuple[list[str], .
             + (
                 f"They are numbered, as the first row names none: choose one with {option}."
                 if numbered
-                else f"Usual names are {', '.join(ranks[0][:4])}. Name it with {option}; if the first row is data, say --no-header."
+                else f"Usual names are {', '.join(ranks[0][:4])}. Name it with {option}; where the first row is data, say --no-header."
             )
         )
     return found
 
 
-def _find(names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str) -> str | None:
+def _find(
+    names: Sequence[str], asked: str | None, ranks: tuple[list[str], ...], what: str, option: str, *, repeated: bool = False
+) -> str | None:
     if asked is not None:
         return named_column(names, asked, option)
     for reading in (plain_name, _last_part):
         for rank in ranks:
-            hits = [name for name in names if reading(name) in rank]
+            hits = [name for name in names if reading(name) in rank or (repeated and _is_repetition(name, names, rank))]
             if len(hits) > 1:
                 raise CallerError(f"Several columns may be the {what}: {_listed(hits)}. Choose one with {option}.")
             if hits:
                 return hits[0]
     return None
+
+
+def _is_repetition(name: str, names: Sequence[str], rank: list[str]) -> bool:
+    """Return whether a column has the number that a repeated name is given: `review_2` beside `review`."""
+    first, _, number = name.rpartition("_")
+    return number.isdecimal() and first in names and plain_name(first) in rank
 
 
 def _last_part(name: str) -> str:

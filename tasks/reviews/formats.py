@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, field_validator
 
 from tasks.errors import DataError
-from tasks.reviews.columns import is_usual_name, show_name
+from tasks.reviews.columns import LONGEST_NAME, is_usual_name, show_name
 from tasks.reviews.compression import check_unpacked_size, compression_of_file, is_workbook, open_decompressed, place
 from tasks.reviews.encodings import decode_sample, detect_encoding, detect_newline, read_sample
 from tasks.reviews.records import unique_names
@@ -240,10 +240,11 @@ def _is_object(line: str) -> bool:
 
 
 def _looks_tabular(text: str, newline: str) -> bool:
-    """Return whether text of no telling name is a table: a usual column name on top, or tabs in every line."""
+    """Return whether text of no telling name is a table: a usual column name on top among others as short, or tabs in every line."""
     delimiter = choose_delimiter(text, newline)
     if delimiter is None:
         return False
     records = split_sample(text, delimiter, newline)
     regular = sum(len(fields) == len(records[0]) for fields in records) >= 0.9 * len(records)
-    return regular and (delimiter == "\t" or any(map(is_usual_name, records[0])))
+    named = any(map(is_usual_name, records[0])) and max(map(len, records[0])) <= LONGEST_NAME
+    return regular and (delimiter == "\t" or named)

@@ -151,7 +151,23 @@ def read_json_array(read: Callable[[int], str], max_field_bytes: int, where: str
 
 
 def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
+    return json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number, object_pairs_hook=_object)
+
+
+class _Repeating(dict[str, Any]):
+    """An object in which a key stands twice, so that one of its values is not here."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _Repeating(value)
+
+
+def _repeats(value: Any) -> bool:
+    """Return whether a key stands twice in an object, or in one within."""
+    if isinstance(value, dict):
+        return isinstance(value, _Repeating) or any(_repeats(inner) for inner in value.values() if isinstance(inner, dict | list))
+    return isinstance(value, list) and any(_repeats(inner) for inner in value if isinstance(inner, dict | list))
 
 
 def _flat(line: int, size: int, value: Any) -> Flat:
@@ -159,6 +175,8 @@ def _flat(line: int, size: int, value: Any) -> Flat:
         return Flat(line, size, {}, "not a JSON object; write the text under a key")
     values: dict[str, str | None] = {}
     try:
+        if _repeats(value):
+            return Flat(line, size, {}, "a key that stands twice in an object; rename one of them")
         for path, text in _flatten(value, ""):
             if path in values:
                 return Flat(line, size, {}, f"two values for {show_name(path)!r}; rename one of the keys")

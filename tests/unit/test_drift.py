@@ -112,7 +112,7 @@ def test_measures_are_said_in_words() -> None:
     found = compare_tallies(REFERENCE, draw_tally(5000, 1, german=0.2))
     said = {feature.name: (feature.reference, feature.here) for feature in found.features}
     assert said["language"] == ("100.0% English", "79.8% English, 20.2% German")
-    assert said["length"] == ("median 91–107 tokens", "median 91–107 tokens")
+    assert said["length"] == ("median of 91–107 tokens", "median of 91–107 tokens")
     assert said["unknown_words"][0].startswith("1.0") and 10 < float(said["unknown_words"][1].removesuffix("% of tokens")) < 15
     assert said["score"][1].endswith("% between 0.2 and 0.8")
     assert said["predicted"][0].endswith("% uncertain")

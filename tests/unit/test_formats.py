@@ -53,6 +53,14 @@ def test_headers_are_told_from_rows(tmp_path: Path, first: str, header: bool) ->
     assert _described(tmp_path, f"{first}\nx,y\n", "a.csv", header=False).columns == ("column_1", "column_2")
 
 
+def test_prose_with_commas_is_no_table(tmp_path: Path) -> None:
+    """A sentence that holds a usual column name between commas is text, unless its name says table; short names on top are a table."""
+    prose = "The cast is fine as far as it goes and the music is better still, review, and that is all there is to say of it."
+
+    assert _described(tmp_path, prose, "1.txt").format == "text"
+    assert _described(tmp_path, "id,review\n1,good\n", "2.txt").format == "csv"
+
+
 def test_a_single_column_is_not_split_at_its_commas(tmp_path: Path) -> None:
     """A CSV of one column keeps its prose whole, quoted or not."""
     path = tmp_path / "one.csv"

@@ -206,6 +206,8 @@ def test_a_column_that_is_not_found_names_its_file(store: Store, tmp_path: Path)
         _ingest(store, good, _csv(tmp_path / "bad.csv", [("Good.", "pos")], ("review", "mood")))
     with pytest.raises(CallerError, match=r"^both\.csv: Several columns may be the text: 'review', 'text'\. Choose one with --text-column"):
         _ingest(store, good, _csv(tmp_path / "both.csv", [("Good.", "Gut.", "pos")], ("review", "text", "label")))
+    with pytest.raises(CallerError, match=r"^twice\.csv: Several columns may be the text: 'review', 'review_2'\. Choose one"):
+        _ingest(store, good, _csv(tmp_path / "twice.csv", [("2026-01-31", "Good.", "pos")], ("review", "review", "label")))
     with pytest.raises(CallerError, match=r"^good\.csv: --id-column 'key' is not among the columns"):
         _ingest(store, good, settings=IngestSettings(id_column="key"))
 

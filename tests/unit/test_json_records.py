@@ -50,6 +50,15 @@ def test_all_batches_have_the_columns_of_the_whole_file(tmp_path: Path) -> None:
     assert batches[1].source_row.to_pylist()[-1] == 5001
 
 
+@pytest.mark.parametrize("twice", ['{"a": "1", "a": "2"}', '{"b": {"a": "1", "a": "2"}}', '{"b": [{"a": "1", "a": "2"}]}'])
+def test_no_value_is_lost_to_a_key_that_stands_twice(tmp_path: Path, twice: str) -> None:
+    """Such a row is refused, wherever in it that is, in lines and in an array; the rows around it are read."""
+    for content in (f'{{"a": "0"}}\n{twice}\n{{"a": "3"}}\n', f'[{{"a": "0"}}, {twice}, {{"a": "3"}}]'):
+        (batch,) = _read(tmp_path, content, "feed.json")
+        assert batch.columns["a"].to_pylist() == ["0", "3"]
+        assert [(row.row, "stands twice" in row.reason) for row in batch.refused] == [(2, True)]
+
+
 def test_bad_lines_are_refused_with_their_numbers(tmp_path: Path) -> None:
     """What is no JSON object is refused; blank lines are no records."""
     deep = "[" * 100_000

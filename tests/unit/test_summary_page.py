@@ -36,7 +36,7 @@ def test_the_page_tells_every_fact() -> None:
         "word.csv 2,510 2,503 7 48.4% 40.3% 11.3%", "other.jsonl 500 500 0 40.0% 60.0% 0.0%",
         "3,000 judged reviews have a date; of 17 it is missing", "Latest periods", "All 43 periods",
         "Most certainly positive", "Most certainly negative", "Most uncertain", "word-398 word.csv 399 1.0000",
-        "5,000 with words in them, against the 4,000 held-out rows", "length as in training median 91–107 tokens",
+        "5,000 with words in them, against the 4,000 held-out rows", "length as in training median of 91–107 tokens",
         "unknown words drifted 12.93% of tokens 1.01% of tokens 0.848 0.011", "in 0.2% of runs",
     ]:  # fmt: skip
         assert expected in words, expected
