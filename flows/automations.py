@@ -19,7 +19,7 @@ _OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.sen
 _DRIFTED = """{% for feature in event.payload.features -%}
 {{ feature.name }}: {{ feature.here }}; in training {{ feature.reference }}
 {% endfor %}"""
-_RUN = "{% if flow_run %}\n{{ flow_run | ui_url }}{% endif %}"  # the run that emitted the event
+_RUN_LINK = "{% if flow_run %}\n{{ flow_run | ui_url }}{% endif %}"  # the run that emitted the event
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 _MODELS = {"prefect.resource.id": "reviews.model.*"}
 
@@ -63,7 +63,7 @@ def alerts(block: UUID) -> list[AutomationCore]:
             {REFUSED},
             (_MODELS, {}),
             "model {{ event.payload.model_id }} was not promoted",
-            "{{ event.payload.reason }}" + _RUN,
+            "{{ event.payload.reason }}" + _RUN_LINK,
         ),
         _alert(
             block,
@@ -71,7 +71,7 @@ def alerts(block: UUID) -> list[AutomationCore]:
             {DRIFT_DETECTED},
             (_MODELS, {}),
             "reviews differ from what model {{ event.payload.model_id }} was trained on",
-            _DRIFTED + _RUN,
+            _DRIFTED + _RUN_LINK,
         ),
     ]
 

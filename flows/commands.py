@@ -290,11 +290,12 @@ def _show_model(model_id: str, store: Store, say: Callable[[str], None]) -> dict
 
 def _print_training(summary: dict[str, Any]) -> None:
     test, linear = summary["test"], summary["baselines"]["linear"]
-    verdicts = [rule["verdict"] for rule in summary["rules"]]
     verdict = {
         "promoted": "is the new champion",
         "refused": "was not promoted",
-        "unchanged": "was not promoted, as before: nothing changed" if "failed" in verdicts else "stands as it did: nothing changed",
+        "unchanged": "was not promoted, as before: nothing changed"
+        if summary["verdict"] == "refused"
+        else "stands as it did: nothing changed",
     }
     parts = ", ".join(f"{name} alone {part['accuracy']:.2%}" for name, part in summary["parts"].items())
     lines = [

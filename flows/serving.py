@@ -257,7 +257,8 @@ def set_up(version: str, alerts: str | None) -> Iterator[str]:
         if changed:
             _deploy()
         for found in client.read_deployments():
-            _refuse_unknown_parameters(client, found)
+            if found.version == version:
+                _refuse_unknown_parameters(client, found)
         yield f"deployed  {', '.join(sorted(_names_of_deployments()))}" + ("" if changed else ": as they were")
         if alerts:
             automations.make_alerts_block(alerts)
@@ -276,7 +277,7 @@ def _refuse_unknown_parameters(client: Any, deployment: Any) -> None:
     from prefect.client.schemas.actions import DeploymentUpdate
 
     schema = deployment.parameter_openapi_schema or {}
-    if deployment.name in _names_of_deployments() and schema.get("additionalProperties") is not False:
+    if schema.get("additionalProperties") is not False:
         client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema={**schema, "additionalProperties": False}))
 
 
