@@ -178,8 +178,10 @@ def text_hashes(reviews: pa.Array, text: pa.Array | None = None) -> np.ndarray:
 
 
 def _split(text: pa.Array) -> pa.Array:
+    """Split at white space; where there is nothing but that, there is an empty token, which is left out."""
+    text = pc.ascii_trim_whitespace(text)
     tokens = pc.ascii_split_whitespace(text)
-    return _keep(tokens, pc.not_equal(tokens.flatten(), ""))
+    return _keep(tokens, pc.not_equal(tokens.flatten(), "")) if pc.any(pc.equal(text, "")).as_py() else tokens
 
 
 def _keep(tokens: pa.Array, wanted: pa.Array) -> pa.Array:
