@@ -25,7 +25,7 @@ def train(options: Namespace) -> Outcome:
     from flows.settings import compose_settings
     from flows.training import training
     from tasks.mlflow_log import check_mlflow
-    from tasks.model.registry import check_reason
+    from tasks.model.registry import champion, check_reason
     from tasks.reviews.columns import find_label_column, find_text_column
 
     overrides = overrides_of(options)
@@ -42,7 +42,8 @@ def train(options: Namespace) -> Outcome:
         lambda names: (find_text_column(names, ingest.text_column), find_label_column(names, ingest.label_column)),
     )
     summary = run_flow(lambda: training(**flow_arguments(options, overrides), force_promote=options.force_promote, folds=options.folds))
-    _print_training(summary)
+    current = champion(store_of(options))
+    _print_training(summary, is_champion=current is not None and current.model_id == summary["model_id"])
     return summary, 0
 
 
@@ -288,14 +289,12 @@ def _show_model(model_id: str, store: Store, say: Callable[[str], None]) -> dict
     return {"command": "models show", "model_id": model_id, "card": card, "decisions": [asdict(entry) for entry in found]}
 
 
-def _print_training(summary: dict[str, Any]) -> None:
+def _print_training(summary: dict[str, Any], *, is_champion: bool) -> None:
     test, linear = summary["test"], summary["baselines"]["linear"]
     verdict = {
         "promoted": "is the new champion",
         "refused": "was not promoted",
-        "unchanged": "was not promoted, as before: nothing changed"
-        if summary["verdict"] == "refused"
-        else "stands as it did: nothing changed",
+        "unchanged": f"{'is' if is_champion else 'is not'} the champion, as before: nothing changed",
     }
     parts = ", ".join(f"{name} alone {part['accuracy']:.2%}" for name, part in summary["parts"].items())
     lines = [

@@ -129,7 +129,6 @@ def summarize(
     return {
         "command": "train",
         "status": "promoted" if moved else "refused" if refused else "unchanged",
-        "verdict": verdict.status,
         "reason": verdict.reason,
         "rules": [asdict(ruling) for ruling in verdict.rules],
         "model_id": verdict.model_id,
