@@ -135,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--source",
         default="sample",
         metavar="REVIEWS",
-        help="what `retrain` trains on: a file, folder or glob of labelled reviews (default: the generated sample)",
+        help="what `retrain` and `tune` train on: a file, folder or glob of labelled reviews (default: the generated sample)",
     )
     serve.add_argument("--port", type=_port, metavar="N", help="the server's port (default: 4200)")
     serve.add_argument("--inbox", metavar="DIR", help="where feedback is put to be scored (default: ARTIFACTS/inbox)")

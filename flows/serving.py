@@ -108,7 +108,7 @@ def serve(options: Namespace) -> Outcome:
     except _AlreadyServedError as found:
         if options.port and str(found) != url:
             raise CallerError(f"{root} is served already at {found}. Stop that first, or leave out --port.") from None
-        say(f"Served already at {found}, by another process. Nothing was changed.")
+        say(f"Served already at {found}, by another process. Nothing was changed; stop that one first to serve otherwise.")
         return {**summary, "url": str(found), "status": "served already"}, 0
     except KeyboardInterrupt:
         _to_whom_it_reaches(say)("Stopped. The same command serves again, with all that was.")
@@ -138,7 +138,7 @@ def _serve(place: Place, alerts: str | None, say: Callable[[str], None]) -> None
         trained_on = (
             "the generated sample, which proves nothing: name your reviews with --source" if place.source == SAMPLE else place.source
         )
-        say(f"retrain   Mondays 03:00 UTC, on {trained_on}")
+        say(f"retrain   trains on {trained_on}")
         say(f"worker    waits for runs; feedback put into {place.inbox} waits for `score`: started by hand, and by every new champion")
         say(f"          other commands show here too after: export PREFECT_API_URL={place.url}/api")
         if place.is_own:
@@ -170,8 +170,8 @@ def _source_of(named: str) -> str:
     """
     if named in (SAMPLE, IMDB) or "://" in named:
         return named
-    path = Path(named).resolve()
-    if not has_magic(named) and not path.exists():
+    path = Path(named).absolute()  # a link such as `latest` is followed by each run
+    if not named or (not has_magic(named) and not path.exists()):
         raise CallerError(f"There is no {named} to retrain on. Name a file, a folder or a glob of labelled reviews with --source.")
     return str(path)
 
@@ -241,6 +241,7 @@ def set_up(version: str, alerts: str | None) -> Iterator[str]:
     """Bring the server to what prefect.yaml and `flows.automations` say; yields what was done, or that it was so already."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
     from prefect.exceptions import ObjectNotFound
 
     from flows import automations
@@ -252,11 +253,12 @@ def set_up(version: str, alerts: str | None) -> Iterator[str]:
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
             yield f"pool      {POOL}: made"
-        deployed = {found.name for found in client.read_deployments() if found.version == version}
+        names = DeploymentFilter(name=DeploymentFilterName(any_=sorted(_names_of_deployments())))
+        deployed = {found.name for found in client.read_deployments(deployment_filter=names) if found.version == version}
         changed = not deployed >= _names_of_deployments()
         if changed:
             _deploy()
-        for found in client.read_deployments():
+        for found in client.read_deployments(deployment_filter=names):
             if found.version == version:
                 _refuse_unknown_parameters(client, found)
         yield f"deployed  {', '.join(sorted(_names_of_deployments()))}" + ("" if changed else ": as they were")

@@ -46,14 +46,12 @@ class Memory:
         scored: By content: the file's name then, the model, the result.
         failed: By content that could not be scored: the file's name then, and why.
         stamps: By path and member: stamp and digest as they were last.
-        known: Contents that the same model has scored under its other name: its id, or champion.
     """
 
     place: Path
     scored: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
     stamps: dict[str, list[str]] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)
     num_lines: int = 0
     _learnt: list[bytes] = field(default_factory=list)
 
@@ -72,7 +70,7 @@ class Memory:
 
     def is_new(self, digest: str | None) -> bool:
         """Return whether a content was not met yet; a file that cannot be read is new, and tells why when it is scored."""
-        return digest is None or not (digest in self.scored or digest in self.failed or digest in self.known)
+        return digest is None or (digest not in self.scored and digest not in self.failed)
 
     def add(self, digest: str, source: str, model_id: str, output: str) -> None:
         """Note that a content was scored, at once, so that a run that is killed later need not come back to it."""
@@ -127,10 +125,12 @@ def open_memory(store: Store, inbox: str, purpose: Purpose) -> Iterator[Memory]:
     """
     folder = str(Path(inbox).resolve())
     key, other = (sha256_of_json([folder, name]) for name in (purpose.name, purpose.other_name))
-    with store.lock(f"inbox-{key[:16]}", f"the inbox {inbox}"):
+    with store.lock(f"inbox-{sha256_of_json(folder)[:16]}", f"the inbox {inbox}"):
         memory = _read(_place_of_memory(store, key))
-        same = _read(_place_of_memory(store, other)).scored
-        memory.known = {digest for digest, entry in same.items() if entry["model_id"] == purpose.model_id}
+        for digest, entry in _read(_place_of_memory(store, other)).scored.items():
+            if digest not in memory.scored and entry["model_id"] == purpose.model_id:
+                memory.scored[digest] = entry
+                memory._learnt.append(_line("scored", {digest: entry}))
         try:
             yield memory
         finally:

@@ -154,7 +154,7 @@ def _find(
 def _is_repetition(name: str, names: Sequence[str], rank: list[str]) -> bool:
     """Return whether a column has the number that a repeated name is given: `review_2` beside `review`."""
     first, _, number = name.rpartition("_")
-    return number.isdecimal() and first in names and plain_name(first) in rank
+    return number.isdecimal() and int(number) <= len(names) and first in names and plain_name(first) in rank
 
 
 def _last_part(name: str) -> str:

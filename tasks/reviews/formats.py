@@ -240,11 +240,11 @@ def _is_object(line: str) -> bool:
 
 
 def _looks_tabular(text: str, newline: str) -> bool:
-    """Return whether text of no telling name is a table: a usual column name on top among others as short, or tabs in every line."""
+    """Return whether text of no telling name is a table: a usual column name on top that is not in prose, or tabs in every line."""
     delimiter = choose_delimiter(text, newline)
     if delimiter is None:
         return False
     records = split_sample(text, delimiter, newline)
     regular = sum(len(fields) == len(records[0]) for fields in records) >= 0.9 * len(records)
-    named = any(map(is_usual_name, records[0])) and max(map(len, records[0])) <= LONGEST_NAME
+    named = any(map(is_usual_name, records[0])) and (len(records) > 1 or max(map(len, records[0])) <= LONGEST_NAME)
     return regular and (delimiter == "\t" or named)

@@ -155,7 +155,7 @@ class Sweep:
 
     def tell(self, number: int) -> None:
         """Note, in another folder, that an act ended."""
-        self.acts.write_text(str(number))
+        self.acts.write_text(str(max(number, int(self.acts.read_text() or 0))))
 
     def judge(self, name: str, root: Path, acts: int | None = None) -> None:
         """Check what a fault left."""
@@ -206,12 +206,16 @@ class Sweep:
         while self.run_until(points, self.new_root(), _die)[1]:
             points += 1
         draw = random.Random(0)
-        for _ in range(rounds):
+        while self.survived + len(self.failed) < rounds:
             root = self.new_root()
             self.acts.write_text("")
-            first, second = draw.randrange(points), draw.randrange(points)
-            where = " then ".join(f"{point} {self.run_until(point, root, _die)[1] or 'at the end'}" for point in (first, second))
-            self.judge(where, root)
+            first = draw.randrange(points)
+            ends = [self.run_until(point, root, _die) for point in (first, draw.randrange(points - first))]
+            where = " then ".join(met for _, met in ends)
+            if any(ended != -signal.SIGKILL and met for ended, met in ends) or ends[1][0] not in (WELL, -signal.SIGKILL):
+                self.failed.append(f"{where}: ended with {[ended for ended, _ in ends]}")
+            elif ends[1][1]:  # else it was done before it could be killed again
+                self.judge(where, root)
 
     def error(self) -> None:
         """Have the system refuse: the run ends well all the same, or with an error of the project's own."""

@@ -69,6 +69,8 @@ def test_what_to_retrain_on_is_found_wherever_the_worker_runs(tmp_path: Path, mo
     assert serving._source_of("reviews.csv") == str(tmp_path / "reviews.csv")
     assert serving._source_of("*.csv") == str(tmp_path / "*.csv")
     assert [serving._source_of(name) for name in ("sample", "imdb", "s3://shop/reviews")] == ["sample", "imdb", "s3://shop/reviews"]
+    with pytest.raises(CallerError, match="There is no"):
+        serving._source_of("")
     assert main(["serve", "--source", "nothing.csv", "--artifacts", str(tmp_path / "artifacts")]) == 2
     assert not (tmp_path / "artifacts").exists()
 
