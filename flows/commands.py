@@ -25,7 +25,7 @@ def train(options: Namespace) -> Outcome:
     from flows.settings import compose_settings
     from flows.training import training
     from tasks.mlflow_log import check_mlflow
-    from tasks.model.registry import champion, check_reason
+    from tasks.model.registry import check_reason, is_champion
     from tasks.reviews.columns import find_label_column, find_text_column
 
     overrides = overrides_of(options)
@@ -42,8 +42,7 @@ def train(options: Namespace) -> Outcome:
         lambda names: (find_text_column(names, ingest.text_column), find_label_column(names, ingest.label_column)),
     )
     summary = run_flow(lambda: training(**flow_arguments(options, overrides), force_promote=options.force_promote, folds=options.folds))
-    current = champion(store_of(options))
-    _print_training(summary, is_champion=current is not None and current.model_id == summary["model_id"])
+    _print_training(summary, is_champion=is_champion(store_of(options), summary["model_id"]))
     return summary, 0
 
 

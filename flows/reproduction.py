@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from flows.ending import end_state
 from flows.settings import TrainingSettings
 from tasks.clean import clean
+from tasks.dotted import told_problems
 from tasks.errors import MachineError
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest, read_golden
@@ -125,9 +126,9 @@ def settings_of(origin: Origin) -> TrainingSettings:
     try:
         return TrainingSettings.model_validate(steps | training)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise MachineError(
-            f"The model was trained with settings that this version does not have ({problems}). Install the version that trained it."
+            f"The model was trained with settings that this version does not have ({told_problems(error)}). "
+            "Install the version that trained it."
         ) from None
 
 

@@ -12,17 +12,18 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from glob import has_magic
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from flows.options import Outcome, printer_of
+from flows.options import Outcome, check_files, printer_of
 from flows.processes import Companion, ended_by_signals, ignore_signals, port_of_ours
 from tasks.errors import CallerError, MachineError, PipelineError
 from tasks.login import HOW_TO_LOG_IN, given_login, login_environment, login_file, make_login
+from tasks.reviews.readers import ReaderSettings
+from tasks.reviews.remote import is_remote
 from tasks.reviews.sources import IMDB
 from tasks.schemas import SAMPLE
 from tasks.store import atomic_file, make_folder
@@ -168,12 +169,12 @@ def _source_of(named: str) -> str:
     Raises:
         CallerError: There is nothing there.
     """
-    if named in (SAMPLE, IMDB) or "://" in named:
+    if not named:
+        raise CallerError("There is no name of what to retrain on. Name a file, a folder or a glob of labelled reviews with --source.")
+    check_files([named], ReaderSettings())
+    if named in (SAMPLE, IMDB) or is_remote(named):
         return named
-    path = Path(named).absolute()  # a link such as `latest` is followed by each run
-    if not named or (not has_magic(named) and not path.exists()):
-        raise CallerError(f"There is no {named} to retrain on. Name a file, a folder or a glob of labelled reviews with --source.")
-    return str(path)
+    return str(Path(named).absolute())  # a link such as `latest` is followed by each run
 
 
 def _to_whom_it_reaches(say: Callable[[str], None]) -> Callable[[str], None]:

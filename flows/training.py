@@ -21,7 +21,7 @@ from tasks.measured import measured_by, summarize_folds
 from tasks.mlflow_log import check_mlflow, log_to_mlflow
 from tasks.model.bundle import is_sample
 from tasks.model.folds import Fold
-from tasks.model.registry import champion, check_reason, verdict_of, was_promoted_by_this_run
+from tasks.model.registry import check_reason, is_champion, verdict_of, was_promoted_by_this_run
 from tasks.outcome import ref_of, rename_flow_run
 from tasks.promote import promote
 from tasks.report import report
@@ -95,9 +95,7 @@ def training(
     summary = summarize(settings, ref_of(model), ref_of(evaluated), ref_of(decided), ref_of(reported), store)
     if folded:
         summary["cross_validation"] = asdict(summarize_folds([measured_by(fold, store) for fold in folded]))
-    current = champion(store)
-    is_champion = current is not None and current.model_id == summary["model_id"]
-    log_to_mlflow(summary, settings.model_dump(mode="json"), is_champion=is_champion)
+    log_to_mlflow(summary, settings.model_dump(mode="json"), is_champion=is_champion(store, summary["model_id"]))
     return end_state(summary, summary["status"], f"{summary['model_id']}: {summary['reason']}")
 
 

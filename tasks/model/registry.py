@@ -93,6 +93,12 @@ def champion(store: Store) -> Promotion | None:
         raise MachineError(f"{place} is damaged. Name the champion anew with `sentiment models promote ID`.") from error
 
 
+def is_champion(store: Store, model_id: str) -> bool:
+    """Return whether a model is today's champion."""
+    current = champion(store)
+    return current is not None and current.model_id == model_id
+
+
 def was_promoted_by_this_run(store: Store, model_id: str) -> bool:
     """Return whether the store's run made the model champion, whoever has become it since."""
     return bool(store.run_id) and any(entry.run == store.run_id and entry.model_id == model_id for entry in history(store))

@@ -163,11 +163,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value if len(value) == len(pairs) else _Repeating(value)
 
 
-def _repeats(value: Any) -> bool:
-    """Return whether a key stands twice in an object, or in one within."""
-    if isinstance(value, dict):
-        return isinstance(value, _Repeating) or any(_repeats(inner) for inner in value.values() if isinstance(inner, dict | list))
-    return isinstance(value, list) and any(_repeats(inner) for inner in value if isinstance(inner, dict | list))
+class _RepeatedKeyError(Exception):
+    """A value is, or holds, an object in which a key stands twice."""
 
 
 def _flat(line: int, size: int, value: Any) -> Flat:
@@ -175,8 +172,6 @@ def _flat(line: int, size: int, value: Any) -> Flat:
         return Flat(line, size, {}, "not a JSON object; write the text under a key")
     values: dict[str, str | None] = {}
     try:
-        if _repeats(value):
-            return Flat(line, size, {}, "a key that stands twice in an object; rename one of them")
         for path, text in _flatten(value, ""):
             if path in values:
                 return Flat(line, size, {}, f"two values for {show_name(path)!r}; rename one of the keys")
@@ -187,10 +182,14 @@ def _flat(line: int, size: int, value: Any) -> Flat:
         return Flat(line, size, {}, "a key that cannot be decoded; write the file as UTF-8")
     except RecursionError:
         return Flat(line, size, {}, _TOO_DEEP)
+    except _RepeatedKeyError:
+        return Flat(line, size, {}, "a key that stands twice in an object; rename one of them")
     return Flat(line, size, values)
 
 
 def _flatten(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
+    if isinstance(value, _Repeating):
+        raise _RepeatedKeyError
     for key, inner in value.items():
         if isinstance(inner, dict) and inner:
             yield from _flatten(inner, f"{prefix}{key}.")
@@ -205,6 +204,8 @@ def _json_text(value: Any) -> str:
         return str(value)
     if isinstance(value, list):
         return "[" + ", ".join(map(_json_text, value)) + "]"
+    if isinstance(value, _Repeating):
+        raise _RepeatedKeyError
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_json_text(key)}: {_json_text(inner)}" for key, inner in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)

@@ -165,6 +165,27 @@ class Sweep:
         else:
             self.failed.append(f"{name}: not mended by the next run")
 
+    def is_point(self, operation: Operation) -> bool:
+        """Return whether a fault may be met before an operation."""
+        return operation.writes and operation.path.startswith(str(self.work / "root"))
+
+    def count_points(self) -> int:
+        """Run the scenario unbroken; returns how many points it has."""
+        root, met, count = self.new_root(), self.work / "met", 0
+        self.acts.write_text("")
+
+        def before(operation: Operation) -> None:
+            nonlocal count
+            count += self.is_point(operation)
+
+        def go() -> None:
+            watch_operations(before)
+            self.run(root, self.reviews, self.tell)
+            met.write_text(str(count))
+
+        assert end_of(start_child(go)) == WELL
+        return int(met.read_text())
+
     def run_until(self, point: int, root: Path, meet: Callable[[int], None]) -> tuple[int, str]:
         """Run the scenario until its operation of this number, which meets a fault; returns how it ended, and which operation that was."""
         counter = itertools.count()
@@ -172,7 +193,7 @@ class Sweep:
         met.write_text("")
 
         def before(operation: Operation) -> None:
-            if operation.path.startswith(str(self.work / "root")) and operation.writes and next(counter) == point:
+            if self.is_point(operation) and next(counter) == point:
                 _real_write(met, f"{operation.name} {operation.path}")
                 meet(point)
 
@@ -201,18 +222,14 @@ class Sweep:
 
     def kill_again(self) -> None:
         """Die at one operation and, going on, at another: so many pairs of them, drawn at random."""
-        rounds, self.every = self.every, 1
-        points = 0
-        while self.run_until(points, self.new_root(), _die)[1]:
-            points += 1
-        draw = random.Random(0)
-        while self.survived + len(self.failed) < rounds:
+        points, draw = self.count_points(), random.Random(0)
+        while self.survived + len(self.failed) < self.every:
             root = self.new_root()
             self.acts.write_text("")
             first = draw.randrange(points)
             ends = [self.run_until(point, root, _die) for point in (first, draw.randrange(points - first))]
             where = " then ".join(met for _, met in ends)
-            if any(ended != -signal.SIGKILL and met for ended, met in ends) or ends[1][0] not in (WELL, -signal.SIGKILL):
+            if [ended for ended, _ in ends] != [-signal.SIGKILL if met else WELL for _, met in ends]:
                 self.failed.append(f"{where}: ended with {[ended for ended, _ in ends]}")
             elif ends[1][1]:  # else it was done before it could be killed again
                 self.judge(where, root)
