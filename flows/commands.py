@@ -74,6 +74,7 @@ def score(options: Namespace) -> Outcome:
     from pydantic import ValidationError
 
     from flows.scoring import UnscoredFilesError, prepare, purpose_of, scoring
+    from tasks.dotted import told_problems
     from tasks.inbox import has_news
     from tasks.reviews.columns import find_text_column
     from tasks.reviews.readers import ReaderSettings
@@ -82,7 +83,7 @@ def score(options: Namespace) -> Outcome:
     try:
         reader = ReaderSettings(**{name: value for name, value in reader_options(options).items() if value is not None})
     except ValidationError as error:
-        raise CallerError(f"An option does not fit: {'; '.join(problem['msg'] for problem in error.errors())}.") from None
+        raise CallerError(f"An option does not fit: {told_problems(error)}.") from None
     names = ("text_column", "id_column", "date_column", "format", "explain")
     settings = ScoreSettings.model_construct(reader=reader, **{name: getattr(options, name) for name in names})
 

@@ -54,9 +54,10 @@ def _check_text(plain: Any, changes: Iterable[tuple[str, Any]]) -> None:
 
 def told_problems(error: ValidationError) -> str:
     """Return what does not fit where, in a line."""
-    found = [
-        (".".join(map(str, problem["loc"])) or "the whole", problem["msg"].removeprefix("Value error, ")) for problem in error.errors()
-    ]
+    found = []
+    for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ").removesuffix(".")
+        found.append((".".join(map(str, problem["loc"])) or "the whole", message))
     return "; ".join(f"{place}: {message}" for place, message in found)
 
 

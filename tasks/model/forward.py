@@ -13,7 +13,6 @@ Source: Hochreiter & Schmidhuber (1997).
 import math
 import threading
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -129,7 +128,8 @@ class DefaultForward:
     """The *default* network: vectors of words and pairs, evidence, convolution, an LSTM each way over a chunk, pooled over the review.
 
     Steps that see padding alone are not computed, as they are the same in every chunk: chunks stand in descending order of the steps
-    that are, so that a step is of the first so many of them.
+    that are, so that a step is of the first so many of them. All that a step reads lies side by side in one table: the forward LSTM's
+    state before it, what the convolution found and a one for the bias, the backward LSTM's state before it.
     """
 
     def __init__(self, weights: Weights, settings: ForwardSettings, evidence_scale: float) -> None:
@@ -141,63 +141,74 @@ class DefaultForward:
         self.stride, self.length = settings.stride, settings.chunk_length
         self.steps = self.length // self.stride
         self.before = max((self.steps - 1) * self.stride + size - self.length, 0) // 2  # zeros before a chunk, as Keras' "same" has them
-        self.parts = -(-size // self.stride)
-        whole = np.concatenate([kernel, np.zeros((self.parts * self.stride - size, self.depth, self.filters), np.float32)])
-        parts = np.split(whole.reshape(-1, self.filters), self.parts)
-        self.kernel = np.ascontiguousarray(np.concatenate(parts, axis=1))  # (stride * depth, parts * filters)
+        self.kernels = [
+            np.ascontiguousarray(kernel[start : start + self.stride].reshape(-1, self.filters)) for start in range(0, size, self.stride)
+        ]  # by stretch: (tokens * depth, filters)
         names = ("lstm_cell/kernel", "lstm_cell/recurrent_kernel", "lstm_cell/bias")
         self.forward, self.backward = (
             Cell(*(weights[f"bidirectional/{way}_lstm/{name}"] for name in names)) for way in ("forward", "backward")
         )
+        self.units = self.forward.units
+        self.weights_forward = np.concatenate([self.forward.recurrent, self.forward.kernel, self.forward.bias[None]])
+        self.weights_backward = np.concatenate([self.backward.kernel, self.backward.bias[None], self.backward.recurrent])
         self.output, self.offset = weights["output/kernel"] / 2, weights["output/bias"]
         self._space = Workspace()
         self._padding = self._read_padding()
 
     def __call__(self, chunks: Chunks) -> np.ndarray:
         """Return the log-odds of positive, float32, shape (num_reviews,)."""
-        inside = (chunks.words != 0).reshape(len(chunks.words), self.steps, self.stride).any(axis=2)
-        seen = np.minimum(inside.sum(axis=1) + -(-self.before // self.stride), self.steps)  # steps that see a word of the chunk
-        order = np.argsort(-seen, kind="stable")
-        active = np.searchsorted(-seen[order], -np.arange(self.steps))  # chunks that see a word at each step
-        found = self._convolve(chunks, order, active)
-        states = self._space.array("states", 2, self.steps, len(order), self.forward.units)
-        self._read_forwards(found, active, states[0])
-        self._read_backwards(found, active, states[1])
-        return self._pool(states, inside[order].T, order, chunks)
+        holding = (chunks.words != 0).reshape(len(chunks.words), self.steps, self.stride).any(axis=2).sum(axis=1)  # steps with words
+        order = np.argsort(-holding, kind="stable")
+        most, steps = -holding[order], np.arange(self.steps)
+        holds = np.searchsorted(most, -steps)  # chunks that hold a word at each step
+        sees = np.searchsorted(most, -(-self.before // self.stride) - steps)  # and that see one there
+        table = self._table(len(order))
+        pooled = self._space.array("pooled", 2, 2, len(order), self.units)
+        self._convolve(chunks, order, sees, table)
+        self._read_forwards(holds, table, pooled[:, 0])
+        self._read_backwards(holds, sees, table, pooled[:, 1])
+        back = np.argsort(order)
+        total, largest = pooled.swapaxes(1, 2)[:, back].reshape(2, len(order), -1)
+        return self._pool(total, largest, holding, chunks.review, chunks.num_reviews)
 
-    def _convolve(self, chunks: Chunks, order: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Return what the LSTMs read, shape (sum of `active`, filters): step after step, of each the chunks that are active."""
-        wanted = active[np.maximum(np.arange(self.steps + self.parts - 1) - (self.parts - 1), 0)]  # chunks whose stretch is needed
-        starts = np.concatenate([[0], np.cumsum(wanted)])
-        kept = np.arange(len(order)) < wanted[:, None]
-        size = self.words.shape[1]
-        told = self._space.array("told", starts[-1], self.stride, self.depth)
-        vectors = self._vectors("words", self.words, self._stretches(chunks.words, order)[kept])
-        if self.pairs is None:
-            told[:, :, :size] = vectors
-        else:
-            np.add(vectors, self._vectors("pairs", self.pairs, self._stretches(chunks.pairs, order)[kept]), out=told[:, :, :size])
-        if self.depth > size:
-            told[:, :, size:] = self._stretches(chunks.evidence, order)[kept]
-        for number, (start, stop) in enumerate(pairwise(starts)):  # beyond the chunk nothing is brought, not even padding's vector
-            told[start:stop, : max(self.before - number * self.stride, 0)] = 0
-            told[start:stop, max(self.before + self.length - number * self.stride, 0) :] = 0
-        products = self._space.array("products", starts[-1], self.kernel.shape[1])
-        np.matmul(told.reshape(starts[-1], self.stride * self.depth), self.kernel, out=products)
-        found = self._space.array("found", active.sum(), self.filters)
-        stop = 0
-        for step, rows in enumerate(active):
-            own = found[stop : stop + rows]
-            np.add(products[starts[step] : starts[step] + rows, : self.filters], self.shift, out=own)
-            for part in range(1, self.parts):
-                start = starts[step + part]
-                own += products[start : start + rows, part * self.filters : (part + 1) * self.filters]
-            stop += rows
-        return np.maximum(found, 0, out=found)
+    def _table(self, num_chunks: int) -> np.ndarray:
+        """Return a table for what steps read, shape (steps + 2, num_chunks, units + filters + 1 + units); step s has row s + 1."""
+        table = self._space.array("table", self.steps + 2, num_chunks, 2 * self.units + self.filters + 1)
+        table[:, :, -self.units - 1] = 1
+        return table
+
+    def _convolve(self, chunks: Chunks, order: np.ndarray, active: np.ndarray, table: np.ndarray) -> None:
+        """Write what the convolution finds at each step into the table, of the chunks that are active."""
+        parts, size = len(self.kernels), self.words.shape[1]
+        words, pairs, evidence = (self._stretches(values, order) for values in (chunks.words, chunks.pairs, chunks.evidence))
+        for number in range(self.steps + parts - 1):
+            rows = active[max(number - parts + 1, 0)]
+            told = self._space.array("told", rows, self.stride, self.depth)
+            vectors = self._vectors("words", self.words, words[number, :rows])
+            if self.pairs is None:
+                told[:, :, :size] = vectors
+            else:
+                np.add(vectors, self._vectors("pairs", self.pairs, pairs[number, :rows]), out=told[:, :, :size])
+            if self.depth > size:
+                told[:, :, size:] = evidence[number, :rows]
+            told[:, : max(self.before - number * self.stride, 0)] = 0  # beyond the chunk nothing is brought, not even padding's vector
+            told[:, max(self.before + self.length - number * self.stride, 0) :] = 0
+            flat = told.reshape(rows, self.stride * self.depth)
+            for part, kernel in enumerate(self.kernels):
+                step = number - part
+                if 0 <= step < self.steps:
+                    found = table[step + 1, : active[step], self.units : self.units + self.filters]
+                    product = self._space.array("product", *found.shape)
+                    np.matmul(flat[: active[step], : len(kernel)], kernel, out=product)
+                    np.add(found if part else self.shift, product, out=found)
+            step = number - parts + 1
+            if step >= 0:
+                found = table[step + 1, : active[step], self.units : self.units + self.filters]
+                np.maximum(found, 0, out=found)
 
     def _stretches(self, values: np.ndarray, order: np.ndarray) -> np.ndarray:
         """Return what chunks hold, shape (num_chunks, chunk_length, …), by stretches: (stretches, num_chunks, stride, …), 0 beyond them."""
-        stretches = self.steps + self.parts - 1
+        stretches = self.steps + len(self.kernels) - 1
         wide = np.zeros((len(order), max(stretches * self.stride, self.before + self.length), *values.shape[2:]), values.dtype)
         wide[:, self.before : self.before + self.length] = values[order]
         return wide[:, : stretches * self.stride].reshape(len(order), stretches, self.stride, *values.shape[2:]).swapaxes(0, 1)
@@ -206,72 +217,72 @@ class DefaultForward:
         vectors = self._space.array(name, *ids.shape, table.shape[1])
         return table.take(ids, axis=0, out=vectors, mode="clip")  # any other mode writes to an array of its own first
 
-    def _brought(self, cell: Cell, found: np.ndarray) -> np.ndarray:
-        brought = self._space.array("brought", len(found), 4 * cell.units)
-        np.matmul(found, cell.kernel, out=brought)
-        brought += cell.bias
-        return brought
+    def _arrays(self, num_chunks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return gates, memory and product of `Cell.step`."""
+        memory, product = (self._space.array(name, num_chunks, self.units) for name in ("memory", "product"))
+        return self._space.array("gates", num_chunks, 4 * self.units), memory, product
 
-    def _arrays(self, num_chunks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return gates, memory, state and product of `Cell.step`."""
-        units = self.forward.units
-        memory, state, product = (self._space.array(name, num_chunks, units) for name in ("memory", "state", "product"))
-        return self._space.array("gates", num_chunks, 4 * units), memory, state, product
+    def _read_forwards(self, holds: np.ndarray, table: np.ndarray, pooled: np.ndarray) -> None:
+        """Write the forward LSTM's states, of the steps that hold words, into the table, and their sum and maximum into `pooled`."""
+        gates, memory, product = self._arrays(table.shape[1])
+        memory[:], table[1, :, : self.units], pooled[0], pooled[1] = 0, 0, 0, _LEAST
+        for step, rows in enumerate(holds):
+            state = table[step + 2, :rows, : self.units]
+            np.matmul(table[step + 1, :rows, : -self.units], self.weights_forward, out=gates[:rows])
+            self.forward.step(gates[:rows], memory[:rows], state, product[:rows])
+            _pool_step(pooled, state)
 
-    def _read_forwards(self, found: np.ndarray, active: np.ndarray, states: np.ndarray) -> None:
-        """Write the states of the forward LSTM, shape (steps, num_chunks, units), but of steps that see padding alone."""
-        brought = self._brought(self.forward, found)
-        gates, memory, state, product = self._arrays(states.shape[1])
-        memory[:], state[:] = 0, 0
-        stop = 0
-        for step, rows in enumerate(active):
-            np.matmul(state[:rows], self.forward.recurrent, out=gates[:rows])
-            gates[:rows] += brought[stop : stop + rows]
-            self.forward.step(gates[:rows], memory[:rows], states[step, :rows], product[:rows])
-            state, stop = states[step], stop + rows
-
-    def _read_backwards(self, found: np.ndarray, active: np.ndarray, states: np.ndarray) -> None:
-        """Write those of the backward LSTM; a chunk joins with the state in which the padding behind its words leaves every chunk."""
-        brought = self._brought(self.backward, found)
-        gates, memory, state, product = self._arrays(states.shape[1])
-        start, reading = len(found), 0
+    def _read_backwards(self, holds: np.ndarray, sees: np.ndarray, table: np.ndarray, pooled: np.ndarray) -> None:
+        """Do so for the backward LSTM; a chunk joins with the state in which the padding behind its words leaves every chunk."""
+        gates, memory, product = self._arrays(table.shape[1])
+        pooled[0], pooled[1] = 0, _LEAST
+        reading = 0
         for step in range(self.steps - 1, -1, -1):
-            rows = active[step]
-            memory[reading:rows], state[reading:rows] = self._padding[step + 1]
-            start, reading = start - rows, rows
-            np.matmul(state[:rows], self.backward.recurrent, out=gates[:rows])
-            gates[:rows] += brought[start : start + rows]
-            self.backward.step(gates[:rows], memory[:rows], state[:rows], product[:rows])
-            states[step, :rows] = state[:rows]
+            rows = sees[step]
+            state = table[step, :rows, -self.units :]
+            memory[reading:rows], table[step + 1, reading:rows, -self.units :] = self._padding[step + 1]
+            reading = rows
+            np.matmul(table[step + 1, :rows, self.units :], self.weights_backward, out=gates[:rows])
+            self.backward.step(gates[:rows], memory[:rows], state, product[:rows])
+            _pool_step(pooled, state[: holds[step]])
 
     def _read_padding(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return memory and state, each shape (units,), of the backward LSTM after padding from the end down to each step."""
-        cell = self.backward
         words = np.zeros((1, self.length), np.int32)
         evidence = np.zeros((1, self.length, self.depth - self.words.shape[1]), np.float16)
         padding = _Padding(words, words, evidence, np.zeros(1, np.int32), 1)
-        brought = self._brought(cell, self._convolve(padding, np.zeros(1, np.int64), np.ones(self.steps, np.int64)))
-        memory, state, product = (np.zeros((1, cell.units), np.float32) for _ in range(3))
+        table = self._table(1)
+        self._convolve(padding, np.zeros(1, np.int64), np.ones(self.steps, np.int64), table)
+        memory, state, product = (np.zeros((1, self.units), np.float32) for _ in range(3))
         found = [(memory[0].copy(), state[0].copy())]
         for step in range(self.steps - 1, -1, -1):
-            cell.step(state @ cell.recurrent + brought[step : step + 1], memory, state, product)
+            table[step + 1, :, -self.units :] = state
+            self.backward.step(table[step + 1, :, self.units :] @ self.weights_backward, memory, state, product)
             found.append((memory[0].copy(), state[0].copy()))
         return found[::-1]
 
-    def _pool(self, states: np.ndarray, inside: np.ndarray, order: np.ndarray, chunks: Chunks) -> np.ndarray:
-        """Take the maximum and the mean over the steps of a review that hold words, and weigh them."""
-        by_step = states.transpose(1, 2, 0, 3)
-        by_step[~inside] = 0
-        total = by_step.sum(axis=0)
-        by_step[~inside] = _LEAST
-        back = np.argsort(order)
-        total, largest, count = total[back], by_step.max(axis=0)[back], inside.sum(axis=0)[back].astype(np.float32)
-        first = np.searchsorted(chunks.review, np.arange(chunks.num_reviews))
-        total, largest, count = np.add.reduceat(total, first), np.maximum.reduceat(largest, first), np.add.reduceat(count, first)
-        largest[count == 0] = 0
-        mean = total / np.maximum(count, 1)[:, None, None]
-        pooled = np.concatenate([largest.reshape(len(first), -1), mean.reshape(len(first), -1)], axis=1)
-        return np.asarray((pooled @ self.output + self.offset)[:, 0])
+    def _pool(self, total: np.ndarray, largest: np.ndarray, holding: np.ndarray, review: np.ndarray, num_reviews: int) -> np.ndarray:
+        """Weigh the maximum and the mean over the steps of a review that hold words, given those of its chunks.
+
+        Args:
+            total: Shape (num_chunks, 2 * units): the sums of its steps' states.
+            largest: The same of their maxima.
+            holding: Shape (num_chunks,): steps of each chunk that hold words.
+            review: Shape (num_chunks,), ascending.
+            num_reviews: Reviews in all.
+        """
+        first = np.searchsorted(review, np.arange(num_reviews))
+        count = np.add.reduceat(holding, first).astype(np.float32)[:, None]
+        largest = np.where(count > 0, np.maximum.reduceat(largest, first), 0)
+        mean = np.add.reduceat(total, first) / np.maximum(count, 1)
+        return np.asarray((np.concatenate([largest, mean], axis=1) @ self.output + self.offset)[:, 0])
+
+
+def _pool_step(pooled: np.ndarray, state: np.ndarray) -> None:
+    """Take the states of a step, shape (num_rows, units), into the sums and maxima of all steps, shape (2, at least num_rows, units)."""
+    total, largest = pooled[:, : len(state)]
+    total += state
+    np.maximum(largest, state, out=largest)
 
 
 class TutorialForward:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PAIR_MULTIPLIER, PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
 EVIDENCE_SCALE = 2.5  # an n-gram's log-odds are small beside the entries of a word vector
-_SCORING_CHUNKS, _SCORING_REVIEWS = 256, 256  # of one call when scoring: its arrays stay near the processor
+_SCORING_CHUNKS, _SCORING_REVIEWS = 384, 256  # of one call when scoring: its arrays stay near the processor
 Score = Callable[[TokenIds, np.ndarray | None], np.ndarray]
 
 

@@ -53,7 +53,7 @@ class Bench:
     def __init__(self, data: Path | None, output: Path, rounds: int, most_rows: int) -> None:
         """Write the files that everybody reads: what can be learnt from, and all reviews in one compressed CSV."""
         self.most_rows = most_rows
-        self.rounds, self.found, self.rivals = rounds, dict[str, Any](), dict[str, Entry]()
+        self.rounds, self.found, self.rivals = rounds, dict[str, Any](), dict[tuple[str, int], Entry]()
         self.work = output / "work"
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
@@ -75,51 +75,58 @@ class Bench:
             "rounds": rounds,
         }
 
-    def accuracy(self, positive: np.ndarray) -> float:
-        """Return the share of the test rows among the first rows that are right."""
+    def accuracy(self, positive: np.ndarray) -> Entry:
+        """Return the share of the test rows among the first rows that are right, and how many test rows that are."""
         rows = np.flatnonzero(self.is_test[: len(positive)])
-        return float(np.mean(positive[rows] == self.positive[rows]))
+        return {"accuracy": float(np.mean(positive[rows] == self.positive[rows])), "test_rows": len(rows)}
 
     def text(self) -> None:
         """Measure cleaning and tokenizing."""
         self.found["text"] = told(run(["text_rates.py", str(self.labelled), "--rounds", str(self.rounds)]))
 
     def training(self) -> None:
-        """Train ours and theirs, on the same rows."""
-        ours = {preset: self.train(preset) for preset in ("default", "tutorial")}
-        article, tfidf = self.rival("article"), self.rival("tfidf")
+        """Train ours and theirs on the same rows, in turns, as the speed of a shared machine changes within minutes."""
+        entries: dict[str, list[Entry]] = {name: [] for name in ("ours, default", "article", "ours, tutorial", "tfidf")}
+        for turn in range(self.rounds):
+            for name, turns in entries.items():
+                turns.append(self.trained(name, turn))
+            for turns in entries.values():
+                turns[-1]["ratio"] = turns[-1]["cpu_seconds"] / entries["article"][-1]["cpu_seconds"]
         self.found["training"] = {
-            **{f"ours, {preset}": {"cpu_seconds": entry["cpu_seconds"], "accuracy": entry["promoted"]} for preset, entry in ours.items()},
-            "article": {"cpu_seconds": article["train"]["fit_cpu_seconds"], "accuracy": article["accuracy"]},
-            "tfidf": {"cpu_seconds": tfidf["train"]["cpu_seconds"], "accuracy": tfidf["accuracy"]},
+            name: turns[0] | spread(turns, "accuracy") | spread(turns, "cpu_seconds") | spread(turns, "ratio")
+            for name, turns in entries.items()
         }
 
-    def train(self, preset: str) -> Entry:
+    def trained(self, name: str, turn: int) -> Entry:
+        """Return accuracy, test rows and CPU seconds of training, everything after tokenizing; of the article its `fit` alone."""
+        if name.startswith("ours, "):
+            ours = self.train(name.removeprefix("ours, "), turn)
+            return {"accuracy": ours["promoted"], "test_rows": ours["rows"], "cpu_seconds": ours["cpu_seconds"]}
+        theirs = self.rival(name, turn)
+        return {
+            "accuracy": theirs["accuracy"],
+            "test_rows": theirs["test_rows"],
+            "cpu_seconds": theirs["train"].get("fit_cpu_seconds", theirs["train"]["cpu_seconds"]),
+        }
+
+    def train(self, preset: str, seed: int = 0) -> Entry:
         """Train one of our presets and return what default_model.py tells of it; a second time what it told before."""
-        done = self.work / f"{preset}.json"
+        done = self.work / f"{preset}-{seed}.json"
         if not done.exists():
-            words = [
-                "default_model.py",
-                str(self.labelled),
-                "--preset",
-                preset,
-                "--seeds",
-                "0",
-                "--artifacts",
-                str(self.work / "artifacts"),
-            ]
-            done.write_text(run(words)["stdout"].splitlines()[0])
+            words = ["default_model.py", str(self.labelled), "--preset", preset, "--seeds", str(seed)]
+            done.write_text(run([*words, "--artifacts", str(self.work / "artifacts")])["stdout"].splitlines()[0])
         return json.loads(done.read_text())
 
-    def rival(self, name: str) -> Entry:
-        """Train one of the others and let it score, in a process of its own, once in a run of the benchmark."""
-        if name not in self.rivals:
+    def rival(self, name: str, turn: int = 0) -> Entry:
+        """Train one of the others and let it score, in a process of its own, once in each turn of a run of the benchmark."""
+        if (name, turn) not in self.rivals:
             scored = self.work / f"{name}.parquet"
-            words = ["rivals.py", name, str(self.labelled), str(self.reviews), "--output", str(scored), "--rounds", str(self.rounds)]
+            rounds = 1 if turn else self.rounds  # of scoring
+            words = ["rivals.py", name, str(self.labelled), str(self.reviews), "--output", str(scored), "--rounds", str(rounds)]
             rows = ["--rows", str(SLOW_RIVALS_ROWS)] if name in ("vader", "textblob") else []
             entry = told(run([*words, *rows]))
-            self.rivals[name] = {**entry, "accuracy": self.accuracy(pq.read_table(scored)["positive"].to_numpy())}
-        return self.rivals[name]
+            self.rivals[name, turn] = entry | self.accuracy(pq.read_table(scored)["positive"].to_numpy())
+        return self.rivals[name, turn]
 
     def scoring(self) -> None:
         """Score the compressed CSV to Parquet, ours as a command with all its start-up, theirs without their imports."""
@@ -129,12 +136,11 @@ class Bench:
             entries[f"ours, {preset}"] = [self.score(self.reviews, model_id) for _ in range(self.rounds)]
         for name in ("article", "tfidf", "vader", "textblob"):
             rival = self.rival(name)
-            about = {"accuracy": rival["accuracy"], "rows": rival["rows"]}
+            about = {key: rival[key] for key in ("accuracy", "test_rows", "rows")}
             entries[name] = [about | seconds for seconds in rival["score"]]
         self.found["scoring"] = {
             name: {
-                "accuracy": rounds[0]["accuracy"],
-                "rows": rounds[0]["rows"],
+                **{key: rounds[0][key] for key in ("accuracy", "test_rows", "rows")},
                 **spread(rounds, "seconds"),
                 **spread(rounds, "cpu_seconds"),
             }
@@ -153,7 +159,7 @@ class Bench:
             raise SystemExit(f"{path.name}: {summary['scored']:,} of {summary['rows']:,} rows scored: {summary['status']}.")
         result = {key: entry[key] for key in ("seconds", "cpu_seconds", "megabytes")} | {"rows": summary["rows"]}
         if path == self.reviews:
-            result["accuracy"] = self.accuracy(pq.read_table(summary["outputs"][0])["p_positive"].fill_null(0).to_numpy() > 0.5)
+            result |= self.accuracy(pq.read_table(summary["outputs"][0])["p_positive"].fill_null(0).to_numpy() > 0.5)
         return result
 
     def sizes(self) -> None:
