@@ -1,67 +1,138 @@
-"""Word vectors from co-occurrence counts: positive pointwise mutual information, then a truncated singular value decomposition.
+"""Vectors of words and of word pairs from co-occurrence counts: positive pointwise mutual information, then a truncated decomposition.
 
-Source: Levy & Goldberg (2014), "Neural word embedding as implicit matrix factorization"; Halko et al. (2011) for the decomposition.
+Source: Levy & Goldberg (2014), "Neural word embedding as implicit matrix factorization"; Halko et al. (2011) for the decomposition;
+Deerwester et al. (1990) for folding in what was not decomposed. Vectors of pairs after Johnson & Zhang (2015), "Semi-supervised
+convolutional neural networks for text categorization via region embedding", who learn those of longer stretches from their neighbours.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tasks.model.vocabulary import TokenIds
+from tasks.model.lstm import pair_buckets
+from tasks.model.vocabulary import PADDING, TokenIds
 
 WINDOW = 5
+PAIR_WINDOW, PAIR_CONTEXTS, LEAST_PAIRS = 4, 8_000, 5  # frequent words alone are company, and only to pairs seen so often
 POWER_ITERATIONS = 2
 OVERSAMPLING = 12
+NEGLIGIBLE = 1e-4  # of the largest eigenvalue: what lies below is rounding
 
 
-def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int) -> np.ndarray:
-    """Return a vector for each word, so that words found in the same company lie close together.
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of words, and of the buckets that word pairs are hashed into; those found in the same company lie close together.
+
+    Args:
+        words: float32, shape (num_words, size), rows of length sqrt(size), so that the mean squared entry is 1; zeros for padding and
+            for a word never seen.
+        pairs: The same for pairs, shape (num_buckets, size); zeros for pairs that are rare.
+    """
+
+    words: np.ndarray
+    pairs: np.ndarray
+
+
+def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int, *, num_buckets: int = 0) -> Embeddings:
+    """Return vectors that tell from their company what words and pairs of them are alike.
 
     Args:
         ids: Reviews, labelled or not; ids from `num_words` on count as absent but keep their place.
         num_words: Ids that get a vector; id 0 is padding and gets zeros.
         size: Numbers in a vector.
         seed: Of the random projection that starts the decomposition.
+        num_buckets: Of the pairs, by `pair_buckets`; 0 for none.
 
     Returns:
-        float32, shape (num_words, size), rows of length sqrt(size), so that the mean squared entry is 1; zeros for a word never seen.
-        The same bits for the same arguments.
+        The vectors; the same bits for the same arguments.
     """
     association = _positive_pmi(_cooccurrences(ids, num_words))
+    association = (association + association.T) * np.float32(0.5)
     rank = min(size, num_words - 1)
     basis = np.random.default_rng(seed).standard_normal((num_words, min(rank + OVERSAMPLING, num_words)), np.float32)
     for _ in range(POWER_ITERATIONS + 1):
         basis, _ = np.linalg.qr(association @ basis)
     values, inner = np.linalg.eigh(basis.T @ (association @ basis))
     strongest = np.argsort(-np.abs(values), kind="stable")[:rank]
-    vectors = np.zeros((num_words, size), np.float32)
-    vectors[:, :rank] = (basis @ inner[:, strongest]) * np.sqrt(np.abs(values[strongest]))
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors * np.float32(np.sqrt(size)), lengths, out=np.zeros_like(vectors), where=lengths > 1e-8)
+    directions, values = basis @ inner[:, strongest], values[strongest]
+    words = _equally_long(directions * np.sqrt(np.abs(values)), size)
+    if not num_buckets:
+        return Embeddings(words, np.zeros((0, size), np.float32))
+    num_contexts = min(num_words, PAIR_CONTEXTS)
+    company = _positive_pmi(_pair_cooccurrences(ids, num_buckets, num_contexts))
+    # A word's own row of the association, so multiplied, gives its vector: a pair's row is treated alike.
+    is_real = np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0)
+    inverse = np.divide(np.sign(values), np.sqrt(np.abs(values)), out=np.zeros_like(values), where=is_real)
+    return Embeddings(words, _equally_long(company @ (directions[:num_contexts] * inverse), size))
+
+
+def _equally_long(vectors: np.ndarray, size: int) -> np.ndarray:
+    """Return vectors of `size` numbers, the missing ones zeros, and of length sqrt(size) each; those without length stay zeros."""
+    filled = np.zeros((len(vectors), size), np.float32)
+    filled[:, : vectors.shape[1]] = vectors
+    lengths = np.linalg.norm(filled, axis=1, keepdims=True)
+    return np.divide(filled * np.float32(np.sqrt(size)), lengths, out=np.zeros_like(filled), where=lengths > 1e-8)
 
 
 def _cooccurrences(ids: TokenIds, num_words: int) -> Any:
     """Return how often each two words stand within `WINDOW` of each other, nearer pairs counting more (1 / distance); symmetric."""
-    from scipy.sparse import coo_matrix, csr_matrix
-
-    rows = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
-    values = np.where((ids.values > 0) & (ids.values < num_words), ids.values, -1)
-    counts = csr_matrix((num_words, num_words), dtype=np.float32)
+    rows, values = _rows(ids), np.where((ids.values != PADDING) & (ids.values < num_words), ids.values, -1)
+    counts = _no_counts(num_words, num_words)
     for distance in range(1, WINDOW + 1):
         left, right = values[:-distance], values[distance:]
-        paired = (rows[:-distance] == rows[distance:]) & (left >= 0) & (right >= 0)
-        weight = np.full(int(paired.sum()), 1.0 / distance, np.float32)
-        counts = counts + coo_matrix((weight, (left[paired], right[paired])), counts.shape).tocsr()
+        together = (rows[:-distance] == rows[distance:]) & (left >= 0) & (right >= 0)
+        counts = counts + _counted(left[together], right[together], 1 / distance, counts.shape)
     return (counts + counts.T).tocsr()
 
 
+def _pair_cooccurrences(ids: TokenIds, num_buckets: int, num_contexts: int) -> Any:
+    """Return how often each pair stands within `PAIR_WINDOW` words of each word, nearer ones counting more (1 / distance).
+
+    Returns:
+        scipy.sparse.csr_matrix, float32, shape (num_buckets, num_contexts); ids from `num_contexts` on are no context.
+    """
+    rows = _rows(ids)
+    buckets = np.where(rows[:-1] == rows[1:], pair_buckets(ids.values[:-1], ids.values[1:], num_buckets), 0)
+    is_known = np.bincount(buckets, minlength=num_buckets) >= LEAST_PAIRS
+    is_known[0] = False
+    known = is_known[buckets]
+    contexts = np.where((ids.values != PADDING) & (ids.values < num_contexts), ids.values, -1)
+    counts = _no_counts(num_buckets, num_contexts)
+    for distance in range(1, PAIR_WINDOW + 1):
+        for offset in (-distance, distance + 1):  # of the word from the pair's first
+            first = max(-offset, 0)
+            last = max(min(len(buckets), len(contexts) - offset), first)
+            pairs, words = slice(first, last), slice(first + offset, last + offset)
+            together = (rows[pairs] == rows[words]) & known[pairs] & (contexts[words] >= 0)
+            counts = counts + _counted(buckets[pairs][together], contexts[words][together], 1 / distance, counts.shape)
+    return counts
+
+
+def _rows(ids: TokenIds) -> np.ndarray:
+    return np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
+
+
+def _no_counts(*shape: int) -> Any:
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(shape, dtype=np.float32)
+
+
+def _counted(first: np.ndarray, second: np.ndarray, weight: float, shape: tuple[int, int]) -> Any:
+    from scipy.sparse import coo_matrix
+
+    return coo_matrix((np.full(len(first), weight, np.float32), (first, second)), shape).tocsr()
+
+
 def _positive_pmi(counts: Any) -> Any:
-    totals = np.asarray(counts.sum(axis=1)).ravel()
+    """Return by how much each count lies above what chance would bring, in logarithms; what lies below counts as not there."""
+    totals, contexts = (np.asarray(counts.sum(axis=axis)).ravel() for axis in (1, 0))
     # Contexts are smoothed (Levy et al. 2015): without it rare words look too closely related.
-    contexts = totals**0.75
+    contexts = contexts**0.75
     pairs = counts.tocoo()
     pmi = np.log(pairs.data * contexts.sum() / (totals[pairs.row] * contexts[pairs.col]))
     association = counts.copy()
     association.data = np.maximum(pmi, 0).astype(np.float32)
     association.eliminate_zeros()
-    return (association + association.T) * np.float32(0.5)
+    return association

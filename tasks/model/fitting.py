@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from tasks.model import bundle
 from tasks.model.decision import Decision, DecisionSettings, fit_decision
-from tasks.model.embeddings import fit_embeddings
+from tasks.model.embeddings import Embeddings, fit_embeddings
 from tasks.model.linear import (
     FittedLinear,
     LinearSettings,
@@ -232,7 +232,7 @@ def fit_model(
         model = replace(model, stack=stack, decision=decision)
         return FittedModel(model, linear, table, lstm, training, validation, taught, y_score)
 
-    vectors = word_vectors(training.ids, unlabelled, settings)
+    vectors = initial_vectors(training.ids, unlabelled, settings)
     held_out = validation.ids, validation.sentiment
     lstm = fit_lstm(training.ids, labels, *held_out, lstm_settings, settings.seed, on_epoch, vectors=vectors, evidence=evidence)
     fitted = join(linear, table, lstm, None)
@@ -276,13 +276,13 @@ def bring_evidence(
     return table, Evidence(out_of_fold.evidence, ngram_evidence(validation, table, settings))
 
 
-def word_vectors(training: TokenIds, unlabelled: TokenIds | None, settings: TrainSettings) -> np.ndarray | None:
-    """Return where word vectors start, float32, shape (num_words, embedding_size); None where they start at random."""
+def initial_vectors(training: TokenIds, unlabelled: TokenIds | None, settings: TrainSettings) -> Embeddings | None:
+    """Return where the vectors of words and pairs start; None where they are not told."""
     model = settings.model
     if not model.pretrained or model.network == "tutorial":
         return None
     texts = TokenIds.concatenate([training, unlabelled]) if unlabelled else training
-    return fit_embeddings(texts, model.num_words, model.embedding_size, settings.seed)
+    return fit_embeddings(texts, model.num_words, model.embedding_size, settings.seed, num_buckets=model.pair_buckets)
 
 
 @one_blas_thread()

@@ -52,7 +52,7 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     evidence_size: int = Field(
         3, ge=0, le=3, description="n-gram lengths whose log-odds, by the n-gram part, each word brings along; 0 for none (default network)"
     )
-    pretrained: bool = Field(True, description="start word vectors from the training text's co-occurrences (default network)")
+    pretrained: bool = Field(True, description="start vectors of words and pairs from co-occurrences in the text (default network)")
     filters: int = Field(96, ge=1, description="outputs of the strided convolution (default network)")
     units: int = Field(48, ge=1, description="units of the LSTM, each way")
     word_dropout: float = Field(0.3, ge=0, lt=1, description="share of words replaced by the unknown word in training (default network)")

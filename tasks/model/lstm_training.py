@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import CallerError
+from tasks.model.embeddings import Embeddings
 from tasks.model.lstm import (
     Chunks,
     FittedLstm,
@@ -42,7 +43,7 @@ def fit_lstm(
     seed: int,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     *,
-    vectors: np.ndarray | None = None,
+    vectors: Embeddings | None = None,
     evidence: Evidence | None = None,
 ) -> FittedLstm:
     """Train the network and keep the weights of the epoch with the lowest validation loss; of the last where nothing stops early.
@@ -55,8 +56,7 @@ def fit_lstm(
         settings: Network and training.
         seed: Of initial weights, row order and dropout; equal seeds give equal weights on the same kind of machine.
         on_epoch: Told of every epoch as it ends.
-        vectors: float32, shape (num_words, embedding_size), from `fit_embeddings`: where word vectors start; at random if not given
-            (default network).
+        vectors: Where the vectors of words and pairs start; the words' at random and the pairs' at zero if not given (default network).
         evidence: What the n-gram part says of every token (default network).
     """
     tf = import_tensorflow()
@@ -74,7 +74,9 @@ def fit_lstm(
         train_epoch, measure = _article_epochs(network, training, y_training, validation, y_validation, settings)
     else:
         if vectors is not None:
-            network.get_layer("word_vectors").set_weights([_initial_vectors(vectors, seed)])
+            network.get_layer("word_vectors").set_weights([_initial_vectors(vectors.words, seed)])
+            if settings.pair_buckets:
+                network.get_layer("pair_vectors").set_weights([vectors.pairs * _VECTOR_SCALE])
         chunks = cut_into_chunks(training, settings, evidence.training if evidence else None)
         train_epoch = _chunked_epochs(tf, network, chunks, y_training, settings, seed)
         measure = _measurement(network, settings, validation, y_validation, evidence.validation if evidence else None)

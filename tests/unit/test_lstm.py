@@ -201,12 +201,27 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
         update={"word_dropout": 0.2, "embedding_dropout": 0.2, "output_dropout": 0.2, "adversarial": 0.05, "pretrained": True, "epochs": 1}
     )
     train, y = fitted["train"][0].take(np.arange(200)), fitted["train"][1][:200]
-    vectors = [fit_embeddings(train, TINY.num_words, TINY.embedding_size, seed) for seed in (3, 3, 4)]
+    settings_of = {"num_words": TINY.num_words, "size": TINY.embedding_size, "num_buckets": TINY.pair_buckets}
+    vectors = [fit_embeddings(train, **settings_of, seed=seed) for seed in (3, 3, 4)]
     first, again, other = (
         fit_lstm(train, y, train, y, settings, seed, vectors=start).weights for seed, start in zip((3, 3, 4), vectors, strict=True)
     )
     assert all(first[name].tobytes() == again[name].tobytes() for name in first)
     assert any(first[name].tobytes() != other[name].tobytes() for name in first)
+
+
+def test_vectors_of_words_and_pairs_start_where_they_are_told_to(fitted: dict[str, Any]) -> None:
+    """With steps that move nothing they stay there, in the scale of fresh vectors; what company tells nothing of starts as without it."""
+    train, y = fitted["train"][0].take(np.arange(100)), fitted["train"][1][:100]
+    told = fit_embeddings(train, TINY.num_words, TINY.embedding_size, 0, num_buckets=TINY.pair_buckets)
+    settings = TINY.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    weights = fit_lstm(train, y, train, y, settings, 0, vectors=told).weights
+    is_told = told.words.any(axis=1)
+    assert is_told.any()
+    assert told.pairs.any()
+    np.testing.assert_allclose(weights["word_vectors/embeddings"][is_told], 0.2 * told.words[is_told], atol=1e-6)
+    assert weights["word_vectors/embeddings"][~is_told].any()
+    np.testing.assert_allclose(weights["pair_vectors/embeddings"], 0.2 * told.pairs, atol=1e-6)
 
 
 def test_word_vectors_are_changed_to_where_a_review_has_more_loss() -> None:
