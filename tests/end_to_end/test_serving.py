@@ -223,19 +223,23 @@ def test_twenty_triggers_at_once_then_cancel(served: Served, tmp_path: Path) -> 
 def test_alerts_reach_a_webhook(served: Served) -> None:
     """A crash, a refusal and drift are told to the webhook, each with what it is about; a crash of somebody else's run is not."""
     flow = served.ask("flows/", name="training")["id"]
-    for name, tags in (("retrain reviews.csv", ["sentiment"]), ("not ours", [])):
-        crashed = {"type": "CRASHED", "name": "Crashed", "message": "The process died."}
-        served.ask("flow_runs/", flow_id=flow, name=name, tags=tags, state=crashed)
+    crashed = {"type": "CRASHED", "name": "Crashed", "message": "The process died."}
+    run_id, _ = (
+        served.ask("flow_runs/", flow_id=flow, name=name, tags=tags, state=crashed)["id"]
+        for name, tags in (("retrain reviews.csv", ["sentiment"]), ("not ours", []))
+    )
+    of_the_run = [{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}]
     payload = {"model_id": "m1", "reason": "worse than the champion", "features": [{"name": "language", "here": "de", "reference": "en"}]}
     events = [
         {
             "event": event,
             "resource": {"prefect.resource.id": "reviews.model.m1"},
+            "related": related,
             "payload": payload,
             "id": str(uuid.uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
         }
-        for event in ("reviews.model.refused", "reviews.drift.detected")
+        for event, related in (("reviews.model.refused", of_the_run), ("reviews.drift.detected", []))
     ]
     served.post("events", events).raise_for_status()
 
@@ -243,8 +247,8 @@ def test_alerts_reach_a_webhook(served: Served) -> None:
 
     told = {alert["title"]: alert["text"] for alert in heard}
     assert "The process died." in told["retrain reviews.csv: Crashed"]
-    assert "worse than the champion" in told["model m1 was not promoted"]
-    assert "language: de; in training en" in told["reviews differ from what model m1 was trained on"]
+    assert told["model m1 was not promoted"] == f"worse than the champion\n{served.url}/runs/flow-run/{run_id}"
+    assert told["reviews differ from what model m1 was trained on"].strip() == "language: de; in training en"
     assert "not ours: Crashed" not in told
 
 

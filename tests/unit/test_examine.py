@@ -128,6 +128,10 @@ def test_locks_and_leftovers(tmp_path: Path) -> None:
     assert (held.verdict, "train-12" in held.found) == ("warning", True)
     assert free.verdict == "ok"
     assert examine.examine_leftovers(store).remedy == "sentiment gc --delete"
+    (tmp_path / "set_aside").mkdir()
+    (tmp_path / "set_aside" / "clean-1.parquet").write_bytes(b"x" * 2_000_000)
+    found = examine.examine_leftovers(store).found
+    assert found == "1 files of killed runs, 0.0 MB; 1 damaged files, set aside, 2.0 MB"
 
 
 def test_doctor_ends_with_4_where_something_is_in_the_way(

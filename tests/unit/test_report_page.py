@@ -83,6 +83,17 @@ def test_the_verdict_is_said_first(status: str, words: str) -> None:
     assert render_markdown(facts, {}).startswith(f"# {words.split(maxsplit=1)[1]}\n")
 
 
+def test_force_is_called_force() -> None:
+    """A model that somebody made champion against the rules is not called promoted, neither in words nor in colour."""
+    facts = example_facts(status="promoted", forced=True)
+    page = render_report(facts)
+    assert "Forced This model was made champion by force, against the rules" in HtmlPage(page).words
+    assert '<span class="chip forced">' in page
+    assert ".forced" in page
+    assert "Promoted This model" not in HtmlPage(page).words
+    assert render_markdown(facts, {}).startswith("# This model was made champion by force, against the rules\n")
+
+
 def test_numbers_from_the_sample_are_never_shown_without_the_warning() -> None:
     """The banner stands above everything where the data was generated, and nowhere else."""
     for facts in (example_facts(), _bare_facts()):

@@ -109,6 +109,24 @@ def test_who_holds_the_port_is_sent_nothing(listener: socket.socket, tmp_path: P
     assert not is_asked(listener)
 
 
+@pytest.mark.parametrize(
+    ("port", "code", "told"),
+    [
+        ([], 0, "Served already at http://127.0.0.1:5555, by another process"),
+        (["--port", "5555"], 0, "Served already at http://127.0.0.1:5555"),
+        (["--port", "5556"], 2, "is served already at http://127.0.0.1:5555. Stop that first, or leave out --port"),
+    ],
+)
+def test_folder_is_served_once(port: list[str], code: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who serves a folder that is served is told where; who wants another port is told that it cannot be had."""
+    home = Place(tmp_path, tmp_path / "inbox", "http://127.0.0.1:5555", is_own=True).home
+    home.mkdir(parents=True)
+    with serving._only_one(home, "http://127.0.0.1:5555"):
+        found = main(["serve", "--artifacts", str(tmp_path), *port])
+    printed = capsys.readouterr()
+    assert (found, told in printed.out + printed.err) == (code, True)
+
+
 @pytest.mark.parametrize("failing", ["_start_server", "set_up"])
 def test_failed_start_cancels_nothing(
     failing: str, listener: socket.socket, tmp_path: Path, stopped: list[str], monkeypatch: pytest.MonkeyPatch
