@@ -24,6 +24,8 @@ MARKS = r'!?.,;:()"\-'
 # A run of other symbols, or an apostrophe that does not stand inside a word; "_" goes before: here it counts as a letter.
 NOT_TOKENS = rf"[^\pL\pN\pM '{MARKS}]+|\B'|'\B"
 NOT_WORDS = r"[^\pL\pN\pM ']+|\B'|'\B"
+_NO_MARKS = np.zeros(256, bool)
+_IS_MARK = np.isin(np.arange(256), list(MARKS.replace("\\", "").encode()))
 
 
 class CleanSettings(BaseModel, frozen=True, extra="forbid"):
@@ -62,7 +64,7 @@ def tokenize_reviews(text: pa.Array, settings: TokenizeSettings) -> pa.Array:
 def tokens_of(reviews: pa.Array, clean: CleanSettings, tokenize: TokenizeSettings) -> pa.Array:
     """Return `tokenize_reviews(clean_reviews(reviews, clean), tokenize)`; faster where the text between need not be written."""
     if clean.rules == tokenize.rules == "default":
-        return _split(_spaced(reviews, punctuation=clean.punctuation))
+        return _split(_replaced(reviews, punctuation=clean.punctuation), _IS_MARK)
     return tokenize_reviews(clean_reviews(reviews, clean), tokenize)
 
 
@@ -79,15 +81,14 @@ def clean_text(reviews: pa.Array, *, punctuation: bool = True) -> pa.Array:
     >>> clean_text(pa.array(["It's NOT good!<br />Café 7/10"])).to_pylist()
     ["it's not good ! café 7 10"]
     """
-    return _join(_split(_spaced(reviews, punctuation=punctuation)))
+    return _join(_split(_replaced(reviews, punctuation=punctuation), _IS_MARK))
 
 
-def _spaced(reviews: pa.Array, *, punctuation: bool) -> pa.Array:
-    """Return cleaned text with spaces, one or several, between its tokens and perhaps at its ends."""
+def _replaced(reviews: pa.Array, *, punctuation: bool) -> pa.Array:
+    """Return text in lower case with spaces for all that is no token; there may be several, and none around punctuation."""
     text = pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), ""))
     text = pc.replace_substring(pc.replace_substring(text, "’", "'"), "_", " ")
-    text = pc.replace_substring_regex(pc.replace_substring_regex(text, TAG, " "), NOT_TOKENS if punctuation else NOT_WORDS, " ")
-    return pc.replace_substring_regex(text, f"([{MARKS}])", r" \1 ") if punctuation else text
+    return pc.replace_substring_regex(pc.replace_substring_regex(text, TAG, " "), NOT_TOKENS if punctuation else NOT_WORDS, " ")
 
 
 def clean_tutorial_text(reviews: pa.Array, stop_words: Sequence[str]) -> pa.Array:
@@ -177,11 +178,34 @@ def text_hashes(reviews: pa.Array, text: pa.Array | None = None) -> np.ndarray:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
 
 
-def _split(text: pa.Array) -> pa.Array:
-    """Split at white space; where there is nothing but that, there is an empty token, which is left out."""
-    text = pc.ascii_trim_whitespace(text)
-    tokens = pc.ascii_split_whitespace(text)
-    return _keep(tokens, pc.not_equal(tokens.flatten(), "")) if pc.any(pc.equal(text, "")).as_py() else tokens
+def _split(text: pa.Array, is_mark: np.ndarray = _NO_MARKS) -> pa.Array:
+    """Split text at spaces, byte by byte for a whole batch: half the time of a regular expression and Arrow's own split.
+
+    Args:
+        text: string, shape (num_reviews,), without nulls.
+        is_mark: bool, shape (256,): the bytes that are tokens of their own, with spaces around them or not.
+
+    Returns:
+        list<string>, shape (num_reviews,).
+    """
+    if not len(text):
+        return pa.array([], pa.list_(pa.string()))
+    _, offsets_buffer, bytes_buffer = text.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int32)[text.offset : text.offset + len(text) + 1]
+    letters = np.frombuffer(bytes_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
+    offsets = offsets - offsets[0]
+    is_space = letters == ord(" ")
+    breaks = is_mark.take(letters, mode="clip")
+    breaks |= is_space
+    begins = np.empty(len(letters) + 1, bool)  # whether a token may begin there
+    begins[0], begins[1:] = True, breaks
+    begins[offsets] = True
+    begins[:-1] |= breaks
+    is_letter = ~is_space
+    first, last = np.flatnonzero(begins[:-1] & is_letter), np.flatnonzero(begins[1:] & is_letter)
+    ends = np.concatenate([[0], np.cumsum(last - first + 1)]).astype(np.int32)
+    tokens = pa.StringArray.from_buffers(len(first), pa.py_buffer(ends), pa.py_buffer(np.compress(is_letter, letters)))
+    return pa.ListArray.from_arrays(pa.array(np.searchsorted(first, offsets).astype(np.int32)), tokens)
 
 
 def _keep(tokens: pa.Array, wanted: pa.Array) -> pa.Array:
