@@ -19,7 +19,7 @@ INGREDIENTS: Mapping[str, Mapping[str, Any]] = {
     "pretrained vectors": {"model.pretrained": False},
     "pair vectors": {"model.pair_buckets": 0},
     "n-gram evidence": {"model.evidence_size": 0},
-    "overlapping regions": {"model.kernel_size": 4},
+    "overlapping regions": {"model.kernel_size": 8},
     "n-gram part": {"linear": None},
     "3-grams": {"linear.max_ngram": 2},
     "soft labels": {"model.soft_labels": 0.0},

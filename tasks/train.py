@@ -85,7 +85,7 @@ def train_model(
         "history": fitted.lstm.history,
         "best_epoch": fitted.lstm.best_epoch,
         "summary": fitted.lstm.summary,
-        "num_parameters": int(sum(value.size for value in fitted.weights.values())),
+        "num_parameters": int(sum(value.size for value in fitted.weights.values() if value.dtype.kind == "f")),
         "stack": asdict(fitted.model.stack),
         "decision": asdict(fitted.model.decision),
     }

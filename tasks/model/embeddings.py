@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tasks.model.lstm import pair_buckets
+from tasks.model.pairs import NO_PAIR, owned_buckets
 from tasks.model.vocabulary import PADDING, TokenIds
 
 WINDOW = 5
-PAIR_WINDOW, PAIR_CONTEXTS, LEAST_PAIRS = 4, 8_000, 5  # frequent words alone are company, and only to pairs seen so often
+PAIR_WINDOW, PAIR_CONTEXTS = 4, 8_000  # of pairs, the most frequent words alone are company
 POWER_ITERATIONS = 2
 OVERSAMPLING = 12
 NEGLIGIBLE = 1e-4  # of the largest eigenvalue: what lies below is rounding
@@ -22,19 +22,19 @@ NEGLIGIBLE = 1e-4  # of the largest eigenvalue: what lies below is rounding
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors of words, and of the buckets that word pairs are hashed into; those found in the same company lie close together.
+    """Vectors of words, and of the pairs that own a bucket; those found in the same company lie close together.
 
     Args:
         words: float32, shape (num_words, size), rows of length sqrt(size), so that the mean squared entry is 1; zeros for padding and
             for a word never seen.
-        pairs: The same for pairs, shape (num_buckets, size); zeros for pairs that are rare.
+        pairs: The same for pairs, shape (num_buckets, size); zeros for buckets without owner, and for a pair never seen.
     """
 
     words: np.ndarray
     pairs: np.ndarray
 
 
-def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int, *, num_buckets: int = 0) -> Embeddings:
+def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int, *, owners: np.ndarray | None = None) -> Embeddings:
     """Return vectors that tell from their company what words and pairs of them are alike.
 
     Args:
@@ -42,7 +42,7 @@ def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int, *, num_b
         num_words: Ids that get a vector; id 0 is padding and gets zeros.
         size: Numbers in a vector.
         seed: Of the random projection that starts the decomposition.
-        num_buckets: Of the pairs, by `pair_buckets`; 0 for none.
+        owners: The pairs that get a vector, from `fit_pair_owners`; none if not given.
 
     Returns:
         The vectors; the same bits for the same arguments.
@@ -57,10 +57,10 @@ def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int, *, num_b
     strongest = np.argsort(-np.abs(values), kind="stable")[:rank]
     directions, values = basis @ inner[:, strongest], values[strongest]
     words = _equally_long(directions * np.sqrt(np.abs(values)), size)
-    if not num_buckets:
+    if owners is None:
         return Embeddings(words, np.zeros((0, size), np.float32))
     num_contexts = min(num_words, PAIR_CONTEXTS)
-    company = _positive_pmi(_pair_cooccurrences(ids, num_buckets, num_contexts))
+    company = _positive_pmi(_pair_cooccurrences(ids, owners, num_contexts))
     # A word's own row of the association, so multiplied, gives its vector: a pair's row is treated alike.
     is_real = np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0)
     inverse = np.divide(np.sign(values), np.sqrt(np.abs(values)), out=np.zeros_like(values), where=is_real)
@@ -86,25 +86,22 @@ def _cooccurrences(ids: TokenIds, num_words: int) -> Any:
     return (counts + counts.T).tocsr()
 
 
-def _pair_cooccurrences(ids: TokenIds, num_buckets: int, num_contexts: int) -> Any:
+def _pair_cooccurrences(ids: TokenIds, owners: np.ndarray, num_contexts: int) -> Any:
     """Return how often each pair stands within `PAIR_WINDOW` words of each word, nearer ones counting more (1 / distance).
 
     Returns:
         scipy.sparse.csr_matrix, float32, shape (num_buckets, num_contexts); ids from `num_contexts` on are no context.
     """
     rows = _rows(ids)
-    buckets = np.where(rows[:-1] == rows[1:], pair_buckets(ids.values[:-1], ids.values[1:], num_buckets), 0)
-    is_known = np.bincount(buckets, minlength=num_buckets) >= LEAST_PAIRS
-    is_known[0] = False
-    known = is_known[buckets]
+    buckets = np.where(rows[:-1] == rows[1:], owned_buckets(ids.values[:-1], ids.values[1:], owners), NO_PAIR)
     contexts = np.where((ids.values != PADDING) & (ids.values < num_contexts), ids.values, -1)
-    counts = _no_counts(num_buckets, num_contexts)
+    counts = _no_counts(len(owners), num_contexts)
     for distance in range(1, PAIR_WINDOW + 1):
         for offset in (-distance, distance + 1):  # of the word from the pair's first
             first = max(-offset, 0)
             last = max(min(len(buckets), len(contexts) - offset), first)
             pairs, words = slice(first, last), slice(first + offset, last + offset)
-            together = (rows[pairs] == rows[words]) & known[pairs] & (contexts[words] >= 0)
+            together = (rows[pairs] == rows[words]) & (buckets[pairs] != NO_PAIR) & (contexts[words] >= 0)
             counts = counts + _counted(buckets[pairs][together], contexts[words][together], 1 / distance, counts.shape)
     return counts
 

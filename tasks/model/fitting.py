@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tasks.model.linear import (
 )
 from tasks.model.lstm import FittedLstm, LstmSettings
 from tasks.model.lstm_training import Evidence, fit_lstm, soften
+from tasks.model.pairs import fit_pair_owners
 from tasks.model.runtime import num_threads, one_blas_thread
 from tasks.model.self_training import SelfTrainingSettings, taught_reviews
 from tasks.model.stack import StackWeights, apply_stack, fit_stack
@@ -232,9 +234,11 @@ def fit_model(
         model = replace(model, stack=stack, decision=decision)
         return FittedModel(model, linear, table, lstm, training, validation, taught, y_score)
 
-    vectors = initial_vectors(training.ids, unlabelled, settings)
+    texts = TokenIds.concatenate([training.ids, unlabelled]) if unlabelled else training.ids
+    owners = fit_pair_owners(texts, lstm_settings.pair_buckets) if lstm_settings.pair_buckets else None
+    learn = partial(fit_lstm, seed=settings.seed, on_epoch=on_epoch, owners=owners, vectors=initial_vectors(texts, owners, settings))
     held_out = validation.ids, validation.sentiment
-    lstm = fit_lstm(training.ids, labels, *held_out, lstm_settings, settings.seed, on_epoch, vectors=vectors, evidence=evidence)
+    lstm = learn(training.ids, labels, *held_out, lstm_settings, evidence=evidence)
     fitted = join(linear, table, lstm, None)
     if unlabelled is None:
         return fitted
@@ -246,14 +250,11 @@ def fit_model(
         linear, out_of_fold = fit_linear_by_teacher(training.ids, training.sentiment, taught, settings.linear, settings.seed, *held_out)
         labels = soften_labels(training.sentiment, out_of_fold, lstm_settings)
         table, evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
-    again = fit_lstm(
+    again = learn(
         TokenIds.concatenate([training.ids, unlabelled]),
         np.concatenate([labels, 1 / (1 + np.exp(-teacher))]),
         *held_out,
         settings.self_training.student(lstm_settings),
-        settings.seed,
-        on_epoch,
-        vectors=vectors,
         evidence=evidence,
     )
     return join(linear, table, again.after(lstm), taught)
@@ -276,13 +277,12 @@ def bring_evidence(
     return table, Evidence(out_of_fold.evidence, ngram_evidence(validation, table, settings))
 
 
-def initial_vectors(training: TokenIds, unlabelled: TokenIds | None, settings: TrainSettings) -> Embeddings | None:
+def initial_vectors(texts: TokenIds, owners: np.ndarray | None, settings: TrainSettings) -> Embeddings | None:
     """Return where the vectors of words and pairs start; None where they are not told."""
     model = settings.model
     if not model.pretrained or model.network == "tutorial":
         return None
-    texts = TokenIds.concatenate([training, unlabelled]) if unlabelled else training
-    return fit_embeddings(texts, model.num_words, model.embedding_size, settings.seed, num_buckets=model.pair_buckets)
+    return fit_embeddings(texts, model.num_words, model.embedding_size, settings.seed, owners=owners)
 
 
 @one_blas_thread()

@@ -87,7 +87,7 @@ def _of_default(scorer: LstmScorer) -> TokenMoves:
         return of_words, of_pairs, [slope * value for slope, value in zip(of_evidence, evidence, strict=True)]
 
     def moves(ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
-        chunks = cut_into_chunks(ids, settings, evidence)
+        chunks = cut_into_chunks(ids, settings, evidence, scorer.owners)
         of_words, of_pairs, of_evidence = call(*chunks.inputs(), chunks.review, np.array([chunks.num_reviews], np.int32))
         read = chunks.words != PADDING
         moved, paired = of_words.numpy()[read].astype(np.float64), of_pairs.numpy()[read] * (chunks.pairs[read] != 0)

@@ -20,15 +20,16 @@ from pydantic import BaseModel, Field, model_validator
 
 from tasks.model.forward import DefaultForward, TutorialForward
 from tasks.model.linear import LinearSettings
+from tasks.model.pairs import NO_PAIR, owned_buckets
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
 
 if TYPE_CHECKING:
     import keras
 
-PAIR_MULTIPLIER, PAIR_OFFSET = np.int64(1_000_003), np.int64(7_919)
 EVIDENCE_SCALE = 2.5  # an n-gram's log-odds are small beside the entries of a word vector
 _SCORING_CHUNKS, _SCORING_REVIEWS = 384, 256  # of one call when scoring: its arrays stay near the processor
+OWNERS = "pair_owners"  # the name under which they stand among the weights
 Score = Callable[[TokenIds, np.ndarray | None], np.ndarray]
 
 
@@ -45,10 +46,10 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     )
     sequence_length: int = Field(1024, ge=1, description="tokens of a review that are read; the rest is cut off")
     chunk_length: int = Field(64, ge=4, description="tokens of a chunk (default network)")
-    stride: int = Field(4, ge=1, description="tokens from one step of the LSTM to the next (default network)")
-    kernel_size: int = Field(8, ge=1, description="tokens that the convolution before a step sees (default network)")
+    stride: int = Field(8, ge=1, description="tokens from one step of the LSTM to the next (default network)")
+    kernel_size: int = Field(12, ge=1, description="tokens that the convolution before a step sees (default network)")
     embedding_size: int = Field(64, ge=1, description="length of a word vector")
-    pair_buckets: int = Field(1 << 18, ge=0, description="hashed vectors of word pairs; 0 for none (default network)")
+    pair_buckets: int = Field(1 << 18, ge=0, description="vectors that frequent word pairs share out by hash; 0 for none (default network)")
     evidence_size: int = Field(
         3, ge=0, le=3, description="n-gram lengths whose log-odds, by the n-gram part, each word brings along; 0 for none (default network)"
     )
@@ -111,7 +112,7 @@ class FittedLstm:
     """A trained network.
 
     Args:
-        weights: float32 arrays by name; `LstmScorer` takes them.
+        weights: Arrays by name; `LstmScorer` takes them.
         history: An entry an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds, learning_rate.
         best_epoch: The epoch whose weights these are.
         summary: Keras' summary of the network.
@@ -135,7 +136,7 @@ class Chunks:
 
     Args:
         words: int32, shape (num_chunks, chunk_length), 0 = padding.
-        pairs: int32, shape (num_chunks, chunk_length): bucket of each word with its follower.
+        pairs: int32, shape (num_chunks, chunk_length): bucket of each word with its follower, 0 if it has none.
         evidence: float16, shape (num_chunks, chunk_length, evidence_size), 0 at padding.
         review: int32, shape (num_chunks,), ascending: the review each chunk belongs to.
         num_reviews: Reviews in all; each has a chunk at least.
@@ -153,13 +154,14 @@ class Chunks:
         return [self.words[chosen], self.pairs[chosen], *evidence]
 
 
-def cut_into_chunks(ids: TokenIds, settings: LstmSettings, evidence: np.ndarray | None = None) -> Chunks:
+def cut_into_chunks(ids: TokenIds, settings: LstmSettings, evidence: np.ndarray | None = None, owners: np.ndarray | None = None) -> Chunks:
     """Cut reviews into chunks, the last of each filled up with padding; a review without tokens is one chunk of padding.
 
     Args:
         ids: Reviews.
         settings: How long a chunk is, and how many a review has at most.
         evidence: float16, shape (num_tokens, at least evidence_size), of each token; zeros if not given.
+        owners: Which pairs have a vector, from `fit_pair_owners`; none if not given.
     """
     length = settings.chunk_length
     read = np.minimum(ids.lengths, settings.sequence_length)
@@ -179,19 +181,9 @@ def cut_into_chunks(ids: TokenIds, settings: LstmSettings, evidence: np.ndarray 
             :, : settings.evidence_size
         ]
     brought = brought.reshape(*words[:, :-1].shape, settings.evidence_size)
-    pairs = pair_buckets(words[:, :-1], words[:, 1:], settings.pair_buckets)
+    pairs = np.full(words[:, 1:].shape, NO_PAIR, np.int32) if owners is None else owned_buckets(words[:, :-1], words[:, 1:], owners)
     known = np.where(words[:, :-1] < settings.num_words, words[:, :-1], UNKNOWN)
     return Chunks(known.astype(np.int32), pairs, brought, review, len(ids))
-
-
-def pair_buckets(words: np.ndarray, followers: np.ndarray, num_buckets: int) -> np.ndarray:
-    """Hash each word with its follower into 1 … num_buckets - 1; 0 where either is padding. int32, same shape."""
-    if not num_buckets:
-        return np.zeros(words.shape, np.int32)
-    mixed: np.ndarray = words.astype(np.int64) * PAIR_MULTIPLIER + followers * PAIR_OFFSET
-    mixed = (mixed ^ (mixed >> 15)) * np.int64(2_246_822_519)
-    bucket = (mixed ^ (mixed >> 13)) % (num_buckets - 1) + 1
-    return np.where((words == PADDING) | (followers == PADDING), 0, bucket).astype(np.int32)
 
 
 def pad_before(ids: TokenIds, length: int) -> np.ndarray:
@@ -276,16 +268,16 @@ class LstmScorer:
         expected, given = weight_shapes(settings), {name: value.shape for name, value in weights.items()}
         if expected != given:
             raise ValueError(f"The weights do not fit the network: expected {expected}, given {given}.")
-        self.settings = settings
+        self.settings, self.owners = settings, weights.get(OWNERS)
         self._weights = weights
         self._score = _in_numpy(weights, settings)
 
     @classmethod
-    def of_network(cls, network: "keras.Model", settings: LstmSettings) -> "LstmScorer":
+    def of_network(cls, network: "keras.Model", settings: LstmSettings, owners: np.ndarray | None = None) -> "LstmScorer":
         """Score with a Keras network that is still being trained, always by its present weights."""
         scorer = cls.__new__(cls)
-        scorer.settings = settings
-        scorer._score = _compiled(network, settings)
+        scorer.settings, scorer.owners = settings, owners
+        scorer._score = _compiled(network, settings, owners)
         return scorer
 
     @cached_property
@@ -324,7 +316,7 @@ class LstmScorer:
 
 
 def weight_shapes(settings: LstmSettings) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of a network's weights, as `network_weights` gives them."""
+    """Return the names and shapes of a network's weights, as `network_weights` gives them, and of the owners of its pairs' vectors."""
 
     def lstm(prefix: str, depth: int) -> dict[str, tuple[int, ...]]:
         gates = 4 * settings.units
@@ -341,7 +333,7 @@ def weight_shapes(settings: LstmSettings) -> dict[str, tuple[int, ...]]:
         }
     return {
         "word_vectors/embeddings": (settings.num_words, size),
-        **({"pair_vectors/embeddings": (settings.pair_buckets, size)} if settings.pair_buckets else {}),
+        **({"pair_vectors/embeddings": (settings.pair_buckets, size), OWNERS: (settings.pair_buckets,)} if settings.pair_buckets else {}),
         "convolution/kernel": (settings.kernel_size, size + settings.evidence_size, settings.filters),
         "convolution/bias": (settings.filters,),
         **lstm("bidirectional/forward_", settings.filters),
@@ -357,10 +349,10 @@ def _in_numpy(weights: dict[str, np.ndarray], settings: LstmSettings) -> Score:
         tutorial = TutorialForward(weights, settings)
         return lambda ids, evidence: tutorial(pad_before(ids, settings.sequence_length))
     default = DefaultForward(weights, settings, EVIDENCE_SCALE)
-    return lambda ids, evidence: default(cut_into_chunks(ids, settings, evidence))
+    return lambda ids, evidence: default(cut_into_chunks(ids, settings, evidence, weights.get(OWNERS)))
 
 
-def _compiled(network: "keras.Model", settings: LstmSettings) -> Score:
+def _compiled(network: "keras.Model", settings: LstmSettings, owners: np.ndarray | None) -> Score:
     """Compile a Keras network once for any number of reviews."""
     tf = import_tensorflow()
     ids = tf.TensorSpec((None, settings.sequence_length if settings.network == "tutorial" else settings.chunk_length), tf.int32)
@@ -384,7 +376,7 @@ def _compiled(network: "keras.Model", settings: LstmSettings) -> Score:
         return network(list(given), training=False)
 
     def score(ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
-        chunks = cut_into_chunks(ids, settings, evidence)
+        chunks = cut_into_chunks(ids, settings, evidence, owners)
         logits = call_default(*chunks.inputs(), chunks.review, np.array([chunks.num_reviews], np.int32))
         return np.asarray(logits.numpy()[:, 0], np.float32)
 

@@ -10,6 +10,7 @@ import numpy as np
 from tasks.errors import CallerError
 from tasks.model.embeddings import Embeddings
 from tasks.model.lstm import (
+    OWNERS,
     Chunks,
     FittedLstm,
     LstmScorer,
@@ -19,6 +20,7 @@ from tasks.model.lstm import (
     network_weights,
     pad_before,
 )
+from tasks.model.pairs import fit_pair_owners
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
@@ -43,6 +45,7 @@ def fit_lstm(
     seed: int,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     *,
+    owners: np.ndarray | None = None,
     vectors: Embeddings | None = None,
     evidence: Evidence | None = None,
 ) -> FittedLstm:
@@ -56,6 +59,7 @@ def fit_lstm(
         settings: Network and training.
         seed: Of initial weights, row order and dropout; equal seeds give equal weights on the same kind of machine.
         on_epoch: Told of every epoch as it ends.
+        owners: Which pairs have a vector, from `fit_pair_owners`; those of the training reviews if not given (default network).
         vectors: Where the vectors of words and pairs start; the words' at random and the pairs' at zero if not given (default network).
         evidence: What the n-gram part says of every token (default network).
     """
@@ -64,6 +68,7 @@ def fit_lstm(
 
     keras.utils.set_random_seed(seed)
     network = build_network(settings)
+    fixed: dict[str, np.ndarray] = {}
     if settings.network == "tutorial":
         largest = int(max(training.values.max(initial=0), validation.values.max(initial=0)))
         if largest >= settings.num_words:
@@ -77,9 +82,13 @@ def fit_lstm(
             network.get_layer("word_vectors").set_weights([_initial_vectors(vectors.words, seed)])
             if settings.pair_buckets:
                 network.get_layer("pair_vectors").set_weights([vectors.pairs * _VECTOR_SCALE])
-        chunks = cut_into_chunks(training, settings, evidence.training if evidence else None)
+        if settings.pair_buckets:
+            owners = fit_pair_owners(training, settings.pair_buckets) if owners is None else owners
+            fixed = {OWNERS: owners}
+        chunks = cut_into_chunks(training, settings, evidence.training if evidence else None, owners)
         train_epoch = _chunked_epochs(tf, network, chunks, y_training, settings, seed)
-        measure = _measurement(network, settings, validation, y_validation, evidence.validation if evidence else None)
+        scorer = LstmScorer.of_network(network, settings, owners)
+        measure = _measurement(scorer, validation, y_validation, evidence.validation if evidence else None)
 
     history: list[dict[str, float]] = []
     best: dict[str, np.ndarray] = {}
@@ -94,7 +103,7 @@ def fit_lstm(
         if on_epoch:
             on_epoch(entry)
         if settings.patience == 0 or not best or entry["val_loss"] < history[best_epoch - 1]["val_loss"]:
-            best, best_epoch = network_weights(network), epoch
+            best, best_epoch = network_weights(network) | fixed, epoch
         elif epoch - best_epoch >= settings.patience:
             break
     lines: list[str] = []
@@ -143,11 +152,7 @@ def _article_epochs(
     return train_epoch, measure
 
 
-def _measurement(
-    network: Any, settings: LstmSettings, ids: TokenIds, y: np.ndarray, evidence: np.ndarray | None
-) -> Callable[[], dict[str, float]]:
-    scorer = LstmScorer.of_network(network, settings)
-
+def _measurement(scorer: LstmScorer, ids: TokenIds, y: np.ndarray, evidence: np.ndarray | None) -> Callable[[], dict[str, float]]:
     def measure() -> dict[str, float]:
         logits = scorer.logits(ids, evidence).astype(np.float64)
         loss = np.mean(np.logaddexp(0, logits) - y * logits)

@@ -12,7 +12,8 @@ import numpy as np
 
 from tasks.model.bundle import LINEAR, LSTM, SentimentModel
 from tasks.model.linear import MULTIPLIERS, LinearSettings
-from tasks.model.lstm import PAIR_MULTIPLIER, PAIR_OFFSET, LstmSettings
+from tasks.model.lstm import LstmSettings
+from tasks.model.pairs import MIXER, MULTIPLIER, NO_PAIR, OFFSET
 from tasks.model.runtime import import_tensorflow
 from tasks.model.text_graph import TokenGraph, lookup_table
 from tasks.model.vocabulary import PADDING, UNKNOWN
@@ -52,6 +53,7 @@ def serving_module(model: SentimentModel) -> Any:
             self.vocabulary = lookup_table({token: first + place for place, token in enumerate(model.vocabulary.tokens)}, absent)
             self.is_word = tf.Variable(model.vocabulary.holds_letters, trainable=False, name="is_word")
             self.network = model.lstm.network
+            self.owners = None if model.lstm.owners is None else tf.Variable(model.lstm.owners, trainable=False, name="owners")
             if model.linear is not None:
                 self.ngrams = tf.Variable(model.linear["ngrams"], trainable=False, name="ngrams")
                 self.bias = tf.Variable(model.linear["bias"], trainable=False, name="bias")
@@ -81,7 +83,7 @@ def serving_module(model: SentimentModel) -> Any:
                 logits = {LSTM: tf.cast(tf.math.log(probability / (1 - probability)), tf.float32)}
             else:
                 evidence = token_evidence(ids, self.evidence, settings.linear) if model.evidence is not None and settings.linear else None
-                logits = {LSTM: self.network(cut_into_chunks(ids, settings.lstm, evidence), training=False)[:, 0]}
+                logits = {LSTM: self.network(cut_into_chunks(ids, settings.lstm, evidence, self.owners), training=False)[:, 0]}
             if model.linear is not None and settings.linear is not None:
                 logits[LINEAR] = ngram_logits(ids, self.ngrams, self.bias, settings.linear)
             return logits
@@ -126,7 +128,7 @@ def token_evidence(ids: GraphIds, weights: Any, settings: LinearSettings) -> Any
     return tf.stack(columns, axis=1)
 
 
-def cut_into_chunks(ids: GraphIds, settings: LstmSettings, evidence: Any) -> list[Any]:
+def cut_into_chunks(ids: GraphIds, settings: LstmSettings, evidence: Any, owners: Any) -> list[Any]:
     """Return what the network takes: words, pairs, evidence if it takes any, review and num_reviews, as `lstm.cut_into_chunks` does."""
     tf = import_tensorflow()
     length, num_reviews = settings.chunk_length, tf.size(ids.lengths)
@@ -140,7 +142,7 @@ def cut_into_chunks(ids: GraphIds, settings: LstmSettings, evidence: Any) -> lis
     beyond = tf.size(ids.values, tf.int64)
     place = tf.where(inside, place, beyond)
     words = tf.gather(tf.concat([ids.values, [PADDING]], axis=0), place)
-    pairs = pair_buckets(words[:, :-1], words[:, 1:], settings.pair_buckets)
+    pairs = owned_buckets(words[:, :-1], words[:, 1:], owners)
     known = tf.where(words[:, :-1] < settings.num_words, words[:, :-1], UNKNOWN)
     inputs = [tf.cast(known, tf.int32), pairs]
     if settings.evidence_size:
@@ -151,19 +153,21 @@ def cut_into_chunks(ids: GraphIds, settings: LstmSettings, evidence: Any) -> lis
     return [*inputs, review, num_reviews[None]]
 
 
-def pair_buckets(words: Any, followers: Any, num_buckets: int) -> Any:
-    """Hash each word with its follower, int32, same shape, as `lstm.pair_buckets` does."""
+def owned_buckets(words: Any, followers: Any, owners: Any) -> Any:
+    """Return the bucket of each word with its follower, int32, same shape, as `pairs.owned_buckets` does; 0 without owners."""
     tf = import_tensorflow()
-    if not num_buckets:
-        return tf.zeros_like(words, tf.int32)
+    if owners is None:
+        return tf.fill(tf.shape(words), NO_PAIR)
 
     def shifted(values: Any, bits: int) -> Any:
         return tf.bitwise.right_shift(values, tf.constant(bits, tf.int64))
 
-    mixed = words * int(PAIR_MULTIPLIER) + followers * int(PAIR_OFFSET)
-    mixed = tf.bitwise.bitwise_xor(mixed, shifted(mixed, 15)) * 2_246_822_519
-    bucket = tf.math.floormod(tf.bitwise.bitwise_xor(mixed, shifted(mixed, 13)), num_buckets - 1) + 1
-    return tf.cast(tf.where((words == PADDING) | (followers == PADDING), tf.zeros_like(bucket), bucket), tf.int32)
+    mixed = words * int(MULTIPLIER) + followers * int(OFFSET)
+    mixed = tf.bitwise.bitwise_xor(mixed, shifted(mixed, 15)) * int(MIXER)
+    bucket = tf.math.floormod(tf.bitwise.bitwise_xor(mixed, shifted(mixed, 13)), tf.size(owners, tf.int64) - 1) + 1
+    bucket = tf.where((words == PADDING) | (followers == PADDING), tf.constant(NO_PAIR, tf.int64), bucket)
+    name = tf.bitwise.bitwise_or(tf.bitwise.left_shift(words, tf.constant(32, tf.int64)), followers)
+    return tf.cast(tf.where(tf.gather(owners, bucket) == name, bucket, tf.constant(NO_PAIR, tf.int64)), tf.int32)
 
 
 def pad_before(ids: GraphIds, length: int) -> Any:

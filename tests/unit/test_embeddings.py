@@ -5,7 +5,7 @@ import pytest
 
 from tasks.model import embeddings
 from tasks.model.embeddings import fit_embeddings
-from tasks.model.lstm import pair_buckets
+from tasks.model.pairs import fit_pair_owners, owned_buckets
 from tasks.model.vocabulary import TokenIds
 
 NUM_WORDS, NUM_BUCKETS = 40, 512
@@ -35,16 +35,15 @@ def counted_slowly(ids: TokenIds) -> np.ndarray:
 
 def pairs_counted_slowly(ids: TokenIds) -> np.ndarray:
     """Count in whose company the buckets of pairs stand, pair by pair."""
-    counts, seen = np.zeros((NUM_BUCKETS, NUM_WORDS)), np.zeros(NUM_BUCKETS)
+    counts, owners = np.zeros((NUM_BUCKETS, NUM_WORDS)), fit_pair_owners(ids, NUM_BUCKETS)
     for row in range(len(ids)):
         words = ids.values[ids.offsets[row] : ids.offsets[row + 1]]
-        for place, (bucket,) in enumerate(zip(pair_buckets(words[:-1], words[1:], NUM_BUCKETS))):
-            seen[bucket] += 1
+        for place, (bucket,) in enumerate(zip(owned_buckets(words[:-1], words[1:], owners))):
             for distance in range(1, embeddings.PAIR_WINDOW + 1):
                 for other in (place - distance, place + 1 + distance):
-                    if 0 <= other < len(words) and words[other] < NUM_WORDS:
+                    if bucket and 0 <= other < len(words) and words[other] < NUM_WORDS:
                         counts[bucket, words[other]] += 1 / distance
-    return counts * (seen >= embeddings.LEAST_PAIRS)[:, None]
+    return counts
 
 
 def positive_pmi(counts: np.ndarray) -> np.ndarray:
@@ -89,7 +88,7 @@ def test_pairs_are_folded_into_the_decomposition_of_words(reviews: TokenIds) -> 
     often, seen = company.any(axis=1), counts.any(axis=1)
     expected = equally_long(np.concatenate([pairs[often], words[seen]]))
 
-    made = fit_embeddings(reviews, NUM_WORDS, NUM_WORDS - 1, seed=0, num_buckets=NUM_BUCKETS)
+    made = fit_embeddings(reviews, NUM_WORDS, NUM_WORDS - 1, seed=0, owners=fit_pair_owners(reviews, NUM_BUCKETS))
     found = np.concatenate([made.pairs[often], made.words[seen]])
 
     assert 20 < often.sum() < NUM_BUCKETS
@@ -104,8 +103,9 @@ def test_pairs_of_one_company_lie_close(reviews: TokenIds) -> None:
         pair, company = [((10, 11), (2, 3)), ((12, 13), (2, 3)), ((14, 15), (4, 5))][random.integers(3)]
         texts.append([company[0], *random.integers(6, 9, 1), *pair, company[1], *random.integers(6, 9, 2)])
     ids = TokenIds(np.concatenate(texts).astype(np.int32), np.arange(301) * 7)
-    pairs = fit_embeddings(ids, 20, 8, seed=0, num_buckets=1 << 12).pairs
-    first, second, other = pairs[pair_buckets(np.array([10, 12, 14]), np.array([11, 13, 15]), 1 << 12)]
+    owners = fit_pair_owners(ids, 1 << 12)
+    pairs = fit_embeddings(ids, 20, 8, seed=0, owners=owners).pairs
+    first, second, other = pairs[owned_buckets(np.array([10, 12, 14]), np.array([11, 13, 15]), owners)]
     assert first @ second / 8 > 0.9 > 0.7 > first @ other / 8
 
 
@@ -119,7 +119,7 @@ def test_entries_have_unit_mean_square_and_unseen_words_none(reviews: TokenIds) 
 
 def test_more_numbers_than_words_are_filled_with_zeros(reviews: TokenIds) -> None:
     """A tiny vocabulary still gives vectors of the size asked for."""
-    made = fit_embeddings(reviews, 10, 16, seed=0, num_buckets=64)
+    made = fit_embeddings(reviews, 10, 16, seed=0, owners=fit_pair_owners(reviews, 64))
     for vectors in (made.words, made.pairs):
         assert vectors.shape[1] == 16
         assert vectors[:, :9].any()
@@ -130,13 +130,13 @@ def test_more_numbers_than_words_are_filled_with_zeros(reviews: TokenIds) -> Non
 def test_next_to_no_text_gives_vectors_of_zeros(texts: list[list[int]]) -> None:
     """Nothing to count is no failure."""
     ids = TokenIds(np.array(list(chain(*texts)), np.int32), np.cumsum([0, *map(len, texts)]))
-    made = fit_embeddings(ids, 10, 4, seed=0, num_buckets=16)
+    made = fit_embeddings(ids, 10, 4, seed=0, owners=fit_pair_owners(ids, 16))
     assert made.words.shape == (10, 4)
     assert not made.pairs.any()
 
 
 def test_equal_arguments_give_equal_bits(reviews: TokenIds) -> None:
     """A second fit is the same to the last bit."""
-    first, second = (fit_embeddings(reviews, NUM_WORDS, 8, 3, num_buckets=64) for _ in range(2))
+    first, second = (fit_embeddings(reviews, NUM_WORDS, 8, 3, owners=fit_pair_owners(reviews, 64)) for _ in range(2))
     assert first.words.tobytes() == second.words.tobytes()
     assert first.pairs.tobytes() == second.pairs.tobytes()

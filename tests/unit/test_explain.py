@@ -11,7 +11,8 @@ from tasks.ingest import ingest_artifact
 from tasks.model.bundle import SentimentModel
 from tasks.model.explain import TYPE, distinct_words, estimate_effects, explain_reviews, in_words, without_words
 from tasks.model.gradients import token_moves
-from tasks.model.lstm import LstmScorer, LstmSettings, build_network, network_weights
+from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, build_network, network_weights
+from tasks.model.pairs import fit_pair_owners
 from tasks.model.vocabulary import TokenIds
 from tasks.split import split_artifact
 from tasks.store import Store
@@ -205,7 +206,7 @@ def test_explanations_read_well() -> None:
 
 
 SMALL = LstmSettings(
-    num_words=30, sequence_length=24, chunk_length=8, stride=2, kernel_size=4, embedding_size=6, pair_buckets=64, filters=6, units=5,
+    num_words=30, sequence_length=24, chunk_length=8, stride=2, kernel_size=4, embedding_size=6, pair_buckets=4096, filters=6, units=5,
     evidence_size=2, pretrained=False,
 )  # fmt: skip
 
@@ -213,7 +214,12 @@ SMALL = LstmSettings(
 def random_weights(settings: LstmSettings) -> dict[str, np.ndarray]:
     """Weights far from their initial values."""
     draw = np.random.default_rng(0)
-    return {name: draw.normal(0, 0.5, value.shape).astype(np.float32) for name, value in network_weights(build_network(settings)).items()}
+    fresh = network_weights(build_network(settings))
+    weights = {name: draw.normal(0, 0.5, value.shape).astype(np.float32) for name, value in fresh.items()}
+    if not settings.pair_buckets:
+        return weights
+    row = np.arange(2, 30, dtype=np.int32)
+    return weights | {OWNERS: fit_pair_owners(TokenIds(np.tile(row, 2), np.array([0, len(row), 2 * len(row)])), settings.pair_buckets)}
 
 
 @pytest.mark.parametrize("network", ["default", "tutorial"])
@@ -242,7 +248,7 @@ def test_pairs_and_evidence_count_for_each_of_their_tokens() -> None:
     ids = TokenIds(np.array([5, 6, 7, 8, *range(2, 30)], np.int32), np.array([0, 4, 32]))
     evidence = np.zeros((32, 3), np.float16)
     evidence[2, 1] = 1  # of the two words that end at the third token
-    without_pairs = weights | {"pair_vectors/embeddings": np.zeros((64, 6), np.float32)}
+    without_pairs = weights | {"pair_vectors/embeddings": np.zeros((4096, 6), np.float32)}
 
     of_evidence = token_moves(LstmScorer(without_pairs, SMALL))(ids, evidence)
     of_pairs = token_moves(LstmScorer(weights, SMALL))(ids, None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_lstm import TINY, TINY_TUTORIAL, random_rows, random_weights, token_ids
 
-from tasks.model.lstm import LstmScorer, LstmSettings, network_weights, weight_shapes
+from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, cut_into_chunks, network_weights, weight_shapes
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,11 @@ def test_scores_are_those_of_the_keras_network(changes: dict[str, object]) -> No
     ids = token_ids([*random_rows(60, seed=2), [], [3] * 200])
     evidence = np.random.default_rng(3).normal(0, 1, (len(ids.values), 3)).astype(np.float16)
     scorer = LstmScorer(random_weights(settings), settings)
-    told = LstmScorer.of_network(scorer.network, settings).logits(ids, evidence)
+    if settings.network == "default":
+        assert cut_into_chunks(ids, settings, owners=scorer.owners).pairs.any() == (settings.pair_buckets > 0)
+    told = LstmScorer.of_network(scorer.network, settings, scorer.owners).logits(ids, evidence)
     np.testing.assert_allclose(scorer.logits(ids, evidence), told, atol=2e-5)
-    np.testing.assert_allclose(scorer.logits(ids), LstmScorer.of_network(scorer.network, settings).logits(ids), atol=2e-5)
+    np.testing.assert_allclose(scorer.logits(ids), LstmScorer.of_network(scorer.network, settings, scorer.owners).logits(ids), atol=2e-5)
 
 
 @pytest.mark.parametrize("kernel_size", [TINY.stride, TINY.stride + 1, TINY.kernel_size])
@@ -47,7 +49,10 @@ def test_reviews_without_words_score_alone_as_among_others(kernel_size: int) -> 
 def test_weights_have_the_names_and_shapes_of_the_network(settings: LstmSettings) -> None:
     """What a bundle must hold is known without Keras, and is what Keras says."""
     made = network_weights(LstmScorer(random_weights(settings), settings).network)
-    assert weight_shapes(settings) == {name: value.shape for name, value in made.items()}
+    assert {name: shape for name, shape in weight_shapes(settings).items() if name != OWNERS} == {
+        name: value.shape for name, value in made.items()
+    }
+    assert (OWNERS in weight_shapes(settings)) == ("pair_vectors/embeddings" in made)
 
 
 def test_scoring_needs_no_tensorflow() -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from tasks.errors import CallerError
 from tasks.model.embeddings import fit_embeddings
-from tasks.model.lstm import LstmScorer, LstmSettings, build_network, cut_into_chunks, network_weights, pad_before, pair_buckets
+from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, build_network, cut_into_chunks, network_weights, pad_before, weight_shapes
 from tasks.model.lstm_training import fit_lstm, soften, worst_change
+from tasks.model.pairs import fit_pair_owners, pair_buckets
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
@@ -44,8 +45,16 @@ def order_task(num_rows: int, seed: int) -> tuple[TokenIds, np.ndarray]:
 def random_weights(settings: LstmSettings, seed: int = 0) -> dict[str, np.ndarray]:
     """Weights of the right names and shapes, far from their initial values."""
     random = np.random.default_rng(seed)
-    fresh = network_weights(build_network(settings))
-    return {name: random.normal(0, 0.5, value.shape).astype(np.float32) for name, value in fresh.items()}
+    shapes = weight_shapes(settings)
+    weights = {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items() if name != OWNERS}
+    return weights | ({OWNERS: owners_of_many(settings)} if OWNERS in shapes else {})
+
+
+def owners_of_many(settings: LstmSettings) -> np.ndarray:
+    """Owners of the vectors of pairs, where any two words stand together, and more often those with numbers in sequence."""
+    words = range(1, 45)
+    pairs = [[first, second] for first in words for second in words] * 2
+    return fit_pair_owners(token_ids([*pairs, list(words)]), settings.pair_buckets)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -77,13 +86,15 @@ def test_padding_before_is_that_of_keras() -> None:
 def test_reviews_are_cut_into_chunks() -> None:
     """A worked example: words beyond num_words become unknown, the rest beyond sequence_length is not read, an empty row is a chunk."""
     settings = TINY.model_copy(update={"chunk_length": 4, "sequence_length": 8})
-    chunks = cut_into_chunks(token_ids([[2, 3, 4, 5, 99], [], [7] * 11]), settings)
+    ids = token_ids([[2, 3, 4, 5, 99], [], [7] * 11])
+    owners = fit_pair_owners(TokenIds.concatenate([ids, ids]), 64)
+    chunks = cut_into_chunks(ids, settings, owners=owners)
     assert chunks.words.tolist() == [[2, 3, 4, 5], [1, 0, 0, 0], [0, 0, 0, 0], [7, 7, 7, 7], [7, 7, 7, 7]]
     assert chunks.review.tolist() == [0, 0, 1, 2, 2]
     # Pairs reach over a chunk's border, not over a review's, and know words that the vectors do not.
-    bucket = pair_buckets(np.array([5, 5]), np.array([99, 98]), 64)
-    assert chunks.pairs[0, 3] == bucket[0] != bucket[1]
+    assert chunks.pairs[0, 3] == pair_buckets(np.array([5]), np.array([99]), 64)
     assert (chunks.pairs > 0).sum() == 4 + 0 + 0 + 4 + 3
+    assert not cut_into_chunks(ids, settings).pairs.any()
 
 
 def test_the_tutorial_network_is_the_articles() -> None:
@@ -106,10 +117,12 @@ def test_tutorial_scores_are_those_of_an_lstm_written_out() -> None:
 def test_default_scores_are_those_of_the_network_written_out() -> None:
     """Vectors of words and pairs, evidence, convolution, an LSTM each way over a chunk, maximum and mean over the review: by hand."""
     weights = random_weights(TINY)
-    words, pairs, convolution, shift, *lstms, output, offset = weights.values()
+    *others, owners = weights.values()
+    words, pairs, convolution, shift, *lstms, output, offset = others
     rows = [[3, 4, 5], list(range(1, 14)), list(range(2, 26))]
     evidence = np.random.default_rng(1).normal(0, 1, (len(token_ids(rows).values), 3)).astype(np.float16)
-    chunks = cut_into_chunks(token_ids(rows), TINY, evidence)
+    chunks = cut_into_chunks(token_ids(rows), TINY, evidence, owners)
+    assert (chunks.pairs > 0).sum() > 10
     expected = []
     for review, row in enumerate(rows):
         states = []
@@ -201,8 +214,8 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
         update={"word_dropout": 0.2, "embedding_dropout": 0.2, "output_dropout": 0.2, "adversarial": 0.05, "pretrained": True, "epochs": 1}
     )
     train, y = fitted["train"][0].take(np.arange(200)), fitted["train"][1][:200]
-    settings_of = {"num_words": TINY.num_words, "size": TINY.embedding_size, "num_buckets": TINY.pair_buckets}
-    vectors = [fit_embeddings(train, **settings_of, seed=seed) for seed in (3, 3, 4)]
+    owners = fit_pair_owners(train, TINY.pair_buckets)
+    vectors = [fit_embeddings(train, TINY.num_words, TINY.embedding_size, seed, owners=owners) for seed in (3, 3, 4)]
     first, again, other = (
         fit_lstm(train, y, train, y, settings, seed, vectors=start).weights for seed, start in zip((3, 3, 4), vectors, strict=True)
     )
@@ -213,7 +226,7 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
 def test_vectors_of_words_and_pairs_start_where_they_are_told_to(fitted: dict[str, Any]) -> None:
     """With steps that move nothing they stay there, in the scale of fresh vectors; what company tells nothing of starts as without it."""
     train, y = fitted["train"][0].take(np.arange(100)), fitted["train"][1][:100]
-    told = fit_embeddings(train, TINY.num_words, TINY.embedding_size, 0, num_buckets=TINY.pair_buckets)
+    told = fit_embeddings(train, TINY.num_words, TINY.embedding_size, 0, owners=fit_pair_owners(train, TINY.pair_buckets))
     settings = TINY.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
     weights = fit_lstm(train, y, train, y, settings, 0, vectors=told).weights
     is_told = told.words.any(axis=1)
