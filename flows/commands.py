@@ -170,12 +170,24 @@ def models(options: Namespace) -> Outcome:
         return {"command": "models export", **asdict(exported)}, 0
     with registry.registry_lock(store):
         if options.action == "promote":
+            _check_opens(options.model_id, store)
             entry = registry.promote_model(store, options.model_id, options.reason)
         else:
-            _refuse_sample(registry.rollback_target(store), registry.champion(store), registry.models_folder(store))
+            target = registry.rollback_target(store)
+            _refuse_sample(target, registry.champion(store), registry.models_folder(store))
+            _check_opens(target, store)
             entry = registry.roll_back(store, options.reason)
     say(f"{entry.model_id} is now the champion" + (f" instead of {entry.replaced}." if entry.replaced else "."))
     return {"command": f"models {options.action}", "model_id": entry.model_id, "replaced": entry.replaced}, 0
+
+
+def _check_opens(model_id: str | None, store: Store) -> None:
+    """Keep a model from becoming champion that this version cannot score with: one of an earlier version may be undamaged and of no use."""
+    from tasks.model.bundle import load_bundle
+    from tasks.model.registry import list_models, models_folder
+
+    if model_id in list_models(store):
+        load_bundle(models_folder(store) / str(model_id))
 
 
 def _refuse_sample(target: str | None, current: "Promotion | None", models: Path) -> None:

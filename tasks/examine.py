@@ -235,16 +235,16 @@ def examine_artifacts(store: Store) -> Examined:
 
 
 def examine_champion(store: Store) -> Examined:
-    """Look whether there is a model to score with."""
+    """Look whether there is a model to score with, and open it."""
     from tasks.errors import PipelineError
-    from tasks.model.bundle import check_bundle
+    from tasks.model.bundle import load_bundle
     from tasks.model.registry import models_folder
 
     try:
         current = champion(store)
         if current is None:
             return Examined("champion", "ok", "none yet: `sentiment train` makes one")
-        if check_bundle(models_folder(store) / current.model_id) == current.bundle_sha256:
+        if load_bundle(models_folder(store) / current.model_id).manifest_sha256 == current.bundle_sha256:
             return Examined("champion", "ok", f"{current.model_id}, since {current.promoted_at}")
         found = f"{current.model_id} is not the bundle that was promoted"
     except PipelineError as error:

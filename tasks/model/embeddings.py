@@ -35,7 +35,7 @@ class Embeddings:
 
 
 def fit_embeddings(ids: TokenIds, num_words: int, size: int, seed: int, *, owners: np.ndarray | None = None) -> Embeddings:
-    """Return vectors that tell from their company what words and pairs of them are alike.
+    """Return vectors of words and of pairs, fitted so that alike are those that stand beside the same words.
 
     Args:
         ids: Reviews, labelled or not; ids from `num_words` on count as absent but keep their place.
@@ -77,8 +77,10 @@ def _equally_long(vectors: np.ndarray, size: int) -> np.ndarray:
 
 def _cooccurrences(ids: TokenIds, num_words: int) -> Any:
     """Return how often each two words stand within `WINDOW` of each other, nearer pairs counting more (1 / distance); symmetric."""
-    rows, values = _rows(ids), np.where((ids.values != PADDING) & (ids.values < num_words), ids.values, -1)
-    counts = _no_counts(num_words, num_words)
+    from scipy.sparse import csr_matrix
+
+    rows, values = ids.rows, np.where((ids.values != PADDING) & (ids.values < num_words), ids.values, -1)
+    counts = csr_matrix((num_words, num_words), dtype=np.float32)
     for distance in range(1, WINDOW + 1):
         left, right = values[:-distance], values[distance:]
         together = (rows[:-distance] == rows[distance:]) & (left >= 0) & (right >= 0)
@@ -92,10 +94,12 @@ def _pair_cooccurrences(ids: TokenIds, owners: np.ndarray, num_contexts: int) ->
     Returns:
         scipy.sparse.csr_matrix, float32, shape (num_buckets, num_contexts); ids from `num_contexts` on are no context.
     """
-    rows = _rows(ids)
+    from scipy.sparse import csr_matrix
+
+    rows = ids.rows
     buckets = np.where(rows[:-1] == rows[1:], owned_buckets(ids.values[:-1], ids.values[1:], owners), NO_PAIR)
     contexts = np.where((ids.values != PADDING) & (ids.values < num_contexts), ids.values, -1)
-    counts = _no_counts(len(owners), num_contexts)
+    counts = csr_matrix((len(owners), num_contexts), dtype=np.float32)
     for distance in range(1, PAIR_WINDOW + 1):
         for offset in (-distance, distance + 1):  # of the word from the pair's first
             first = max(-offset, 0)
@@ -104,16 +108,6 @@ def _pair_cooccurrences(ids: TokenIds, owners: np.ndarray, num_contexts: int) ->
             together = (rows[pairs] == rows[words]) & (buckets[pairs] != NO_PAIR) & (contexts[words] >= 0)
             counts = counts + _counted(buckets[pairs][together], contexts[words][together], 1 / distance, counts.shape)
     return counts
-
-
-def _rows(ids: TokenIds) -> np.ndarray:
-    return np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
-
-
-def _no_counts(*shape: int) -> Any:
-    from scipy.sparse import csr_matrix
-
-    return csr_matrix(shape, dtype=np.float32)
 
 
 def _counted(first: np.ndarray, second: np.ndarray, weight: float, shape: tuple[int, int]) -> Any:

@@ -189,7 +189,8 @@ def fit_model(
 ) -> FittedModel:
     """Fit vocabulary, n-gram part, LSTM, stack and decision, in this order; write nothing.
 
-    With unlabelled reviews the model so made is a teacher: the parts learn once more, from the labels and from what it says of those.
+    With unlabelled reviews the model so made is a teacher: the parts learn once more, from the labels and from what it says of those;
+    the LSTM then from the labels alone again.
 
     Args:
         training_rows: What is learnt from; the vocabulary too.
@@ -235,7 +236,8 @@ def fit_model(
         return FittedModel(model, linear, table, lstm, training, validation, taught, y_score)
 
     texts = TokenIds.concatenate([training.ids, unlabelled]) if unlabelled else training.ids
-    owners = fit_pair_owners(texts, lstm_settings.pair_buckets) if lstm_settings.pair_buckets else None
+    pair_buckets = lstm_settings.pair_buckets if lstm_settings.network == "default" else 0
+    owners = fit_pair_owners(texts, pair_buckets) if pair_buckets else None
     learn = partial(fit_lstm, seed=settings.seed, on_epoch=on_epoch, owners=owners, vectors=initial_vectors(texts, owners, settings))
     held_out = validation.ids, validation.sentiment
     lstm = learn(training.ids, labels, *held_out, lstm_settings, evidence=evidence)
@@ -250,14 +252,20 @@ def fit_model(
         linear, out_of_fold = fit_linear_by_teacher(training.ids, training.sentiment, taught, settings.linear, settings.seed, *held_out)
         labels = soften_labels(training.sentiment, out_of_fold, lstm_settings)
         table, evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
-    again = learn(
+    student = learn(
         TokenIds.concatenate([training.ids, unlabelled]),
         np.concatenate([labels, 1 / (1 + np.exp(-teacher))]),
         *held_out,
         settings.self_training.student(lstm_settings),
         evidence=evidence,
     )
-    return join(linear, table, again.after(lstm), taught)
+    lstm = student.after(lstm)
+    if settings.self_training.last_epochs:
+        if evidence:
+            evidence = Evidence(evidence.training[: len(training.ids.values)], evidence.validation)
+        graduate = settings.self_training.graduate(lstm_settings)
+        lstm = learn(training.ids, labels, *held_out, graduate, evidence=evidence, start=lstm.weights).after(lstm)
+    return join(linear, table, lstm, taught)
 
 
 def soften_labels(y: np.ndarray, out_of_fold: OutOfFold, lstm: LstmSettings) -> np.ndarray:
@@ -298,7 +306,8 @@ def refit_on_all(fitted: FittedModel, settings: TrainSettings) -> FittedModel:
 
 def planned_epochs(settings: TrainSettings, *, with_unlabelled: bool) -> int:
     """Return how many epochs `fit_model` trains at most."""
-    return settings.model.epochs + (settings.self_training.epochs if with_unlabelled else 0)
+    later = settings.self_training.epochs + settings.self_training.last_epochs
+    return settings.model.epochs + (later if with_unlabelled else 0)
 
 
 def read_rows(rows: ChosenRows, vocabulary: Vocabulary) -> TrainingRows:

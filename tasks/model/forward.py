@@ -3,9 +3,10 @@
 The same arithmetic in another order of sums: tests hold it to the Keras networks of `tasks.model.lstm`. Every temporary array is kept
 for the next call, as fresh memory costs more than the arithmetic on it.
 
-Three rewritings save time. A convolution whose steps overlap is one matrix product over stretches of `stride` tokens, each with every
-stretch of the kernel, and a sum of neighbours. A gate's sigmoid is (1 + tanh(x / 2)) / 2: one tanh serves all gates, the halves go into the
-weights. A word of the *tutorial* network always brings the same input to its gates: the product is made once for each word.
+Four rewritings save time. A convolution whose steps overlap is read stretch by stretch of `stride` tokens, each multiplied with the parts
+of the kernel that see it. State, input and a one stand side by side, so that one matrix product makes all gates of a step. A gate's
+sigmoid is (1 + tanh(x / 2)) / 2: one tanh serves all gates, the halves go into the weights. A word of the *tutorial* network always
+brings the same input to its gates: the product is made once for each word.
 
 Source: Hochreiter & Schmidhuber (1997).
 """
@@ -149,6 +150,7 @@ class DefaultForward:
             Cell(*(weights[f"bidirectional/{way}_lstm/{name}"] for name in names)) for way in ("forward", "backward")
         )
         self.units = self.forward.units
+        self._found = slice(self.units, self.units + self.filters)  # what the convolution found, in a row of the table
         self.weights_forward = np.concatenate([self.forward.recurrent, self.forward.kernel, self.forward.bias[None]])
         self.weights_backward = np.concatenate([self.backward.kernel, self.backward.bias[None], self.backward.recurrent])
         self.output, self.offset = weights["output/kernel"] / 2, weights["output/bias"]
@@ -163,7 +165,7 @@ class DefaultForward:
         holds = np.searchsorted(most, -steps)  # chunks that hold a word at each step
         sees = np.searchsorted(most, -(-self.before // self.stride) - steps)  # and that see one there
         table = self._table(len(order))
-        pooled = self._space.array("pooled", 2, 2, len(order), self.units)
+        pooled = self._space.array("pooled", 2, 2, len(order), self.units)  # sums and maxima, forwards and backwards
         self._convolve(chunks, order, sees, table)
         self._read_forwards(holds, table, pooled[:, 0])
         self._read_backwards(holds, sees, table, pooled[:, 1])
@@ -177,12 +179,12 @@ class DefaultForward:
         table[:, :, -self.units - 1] = 1
         return table
 
-    def _convolve(self, chunks: Chunks, order: np.ndarray, active: np.ndarray, table: np.ndarray) -> None:
-        """Write what the convolution finds at each step into the table, of the chunks that are active."""
+    def _convolve(self, chunks: Chunks, order: np.ndarray, sees: np.ndarray, table: np.ndarray) -> None:
+        """Write what the convolution finds at each step into the table, of the chunks that see a word there."""
         parts, size = len(self.kernels), self.words.shape[1]
         words, pairs, evidence = (self._stretches(values, order) for values in (chunks.words, chunks.pairs, chunks.evidence))
         for number in range(self.steps + parts - 1):
-            rows = active[max(number - parts + 1, 0)]
+            rows = sees[max(number - parts + 1, 0)]
             told = self._space.array("told", rows, self.stride, self.depth)
             vectors = self._vectors("words", self.words, words[number, :rows])
             if self.pairs is None:
@@ -197,13 +199,13 @@ class DefaultForward:
             for part, kernel in enumerate(self.kernels):
                 step = number - part
                 if 0 <= step < self.steps:
-                    found = table[step + 1, : active[step], self.units : self.units + self.filters]
+                    found = table[step + 1, : sees[step], self._found]
                     product = self._space.array("product", *found.shape)
-                    np.matmul(flat[: active[step], : len(kernel)], kernel, out=product)
+                    np.matmul(flat[: sees[step], : len(kernel)], kernel, out=product)
                     np.add(found if part else self.shift, product, out=found)
             step = number - parts + 1
             if step >= 0:
-                found = table[step + 1, : active[step], self.units : self.units + self.filters]
+                found = table[step + 1, : sees[step], self._found]
                 np.maximum(found, 0, out=found)
 
     def _stretches(self, values: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.model.lstm import LstmScorer, cut_into_chunks, pad_before
+from tasks.model.pairs import NO_PAIR
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
 
@@ -19,8 +20,8 @@ def token_moves(scorer: LstmScorer) -> TokenMoves:
     """Compile what tells how much each token moves a network's log-odds, to first order.
 
     A token brings its vector less that of the unknown word (of padding, for the tutorial network, which knows no unknown word), the
-    vectors of the pairs that it stands in, and the evidence of the n-grams that it stands in. A pair or an n-gram counts in full for each
-    of its tokens: it goes with any of them.
+    vectors of the pairs that it stands in less that of pairs without one of their own, and the evidence of the n-grams that it stands
+    in. A pair or an n-gram counts in full for each of its tokens: it goes with any of them.
 
     Returns:
         Of ids and evidence, as `LstmScorer.logits` takes them, float64, shape (num_tokens,). Tokens that the network does not read get 0.
@@ -77,20 +78,23 @@ def _of_default(scorer: LstmScorer) -> TokenMoves:
     def call(words: Any, pairs: Any, *others: Any) -> Any:
         evidence = list(others[: len(evidence_given)])
         own, blank = word_vectors(words), word_vectors(tf.fill(tf.shape(words), UNKNOWN))
-        paired = pair_vectors(pairs) if pair_vectors is not None else tf.zeros_like(own)
+        paired = nobodys = tf.zeros_like(own)
+        if pair_vectors is not None:
+            paired, nobodys = pair_vectors(pairs), pair_vectors(tf.fill(tf.shape(pairs), NO_PAIR))
         brought = own + paired
         with tf.GradientTape() as tape:
             tape.watch([brought, *evidence])
             log_odds = rest([brought, words, *others], training=False)
         gradient, *of_evidence = tape.gradient(log_odds, [brought, *evidence])
-        of_words, of_pairs = tf.reduce_sum(gradient * (own - blank), axis=2), tf.reduce_sum(gradient * paired, axis=2)
+        own, paired = own - blank, paired - nobodys
+        of_words, of_pairs = tf.reduce_sum(gradient * own, axis=2), tf.reduce_sum(gradient * paired, axis=2)
         return of_words, of_pairs, [slope * value for slope, value in zip(of_evidence, evidence, strict=True)]
 
     def moves(ids: TokenIds, evidence: np.ndarray | None) -> np.ndarray:
         chunks = cut_into_chunks(ids, settings, evidence, scorer.owners)
         of_words, of_pairs, of_evidence = call(*chunks.inputs(), chunks.review, np.array([chunks.num_reviews], np.int32))
         read = chunks.words != PADDING
-        moved, paired = of_words.numpy()[read].astype(np.float64), of_pairs.numpy()[read] * (chunks.pairs[read] != 0)
+        moved, paired = of_words.numpy()[read].astype(np.float64), of_pairs.numpy()[read]
         moved += paired
         moved[1:] += paired[:-1]
         for lengths in of_evidence:

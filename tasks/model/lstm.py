@@ -1,7 +1,7 @@
 """The LSTM: its settings, its network, how it is trained and how it scores.
 
 Two networks. *tutorial* is the article's: one LSTM over the last 100 tokens. *default* cuts a review into chunks that share a batch, so
-that a long review costs no padding to a short one and the matrix products are large; word and hashed word-pair vectors are joined by a
+that a long review costs no padding to a short one and the matrix products are large; vectors of words and of frequent pairs are joined by a
 strided convolution, a bidirectional LSTM reads each chunk, and the review is the maximum and the mean over all of its chunks. Beside its
 vector each word brings its evidence: what the n-gram part says of the n-grams that end at it.
 
@@ -49,7 +49,11 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     stride: int = Field(8, ge=1, description="tokens from one step of the LSTM to the next (default network)")
     kernel_size: int = Field(12, ge=1, description="tokens that the convolution before a step sees (default network)")
     embedding_size: int = Field(64, ge=1, description="length of a word vector")
-    pair_buckets: int = Field(1 << 18, ge=0, description="vectors that frequent word pairs share out by hash; 0 for none (default network)")
+    pair_buckets: int = Field(
+        1 << 18,
+        ge=0,
+        description="vectors for word pairs; of those that hash to the same one, the most frequent has it; 0 for none (default network)",
+    )
     evidence_size: int = Field(
         3, ge=0, le=3, description="n-gram lengths whose log-odds, by the n-gram part, each word brings along; 0 for none (default network)"
     )
@@ -112,7 +116,7 @@ class FittedLstm:
     """A trained network.
 
     Args:
-        weights: Arrays by name; `LstmScorer` takes them.
+        weights: Arrays by the names of `weight_shapes`; `LstmScorer` takes them.
         history: An entry an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds, learning_rate.
         best_epoch: The epoch whose weights these are.
         summary: Keras' summary of the network.
@@ -136,7 +140,7 @@ class Chunks:
 
     Args:
         words: int32, shape (num_chunks, chunk_length), 0 = padding.
-        pairs: int32, shape (num_chunks, chunk_length): bucket of each word with its follower, 0 if it has none.
+        pairs: int32, shape (num_chunks, chunk_length): bucket of each word with its follower; 0 if they own none.
         evidence: float16, shape (num_chunks, chunk_length, evidence_size), 0 at padding.
         review: int32, shape (num_chunks,), ascending: the review each chunk belongs to.
         num_reviews: Reviews in all; each has a chunk at least.
@@ -161,7 +165,7 @@ def cut_into_chunks(ids: TokenIds, settings: LstmSettings, evidence: np.ndarray 
         ids: Reviews.
         settings: How long a chunk is, and how many a review has at most.
         evidence: float16, shape (num_tokens, at least evidence_size), of each token; zeros if not given.
-        owners: Which pairs have a vector, from `fit_pair_owners`; none if not given.
+        owners: Which pairs have a vector of their own, from `fit_pair_owners`; none if not given.
     """
     length = settings.chunk_length
     read = np.minimum(ids.lengths, settings.sequence_length)
@@ -260,7 +264,7 @@ class LstmScorer:
     """A network with its weights, ready for any number of reviews; the neighbours of one change no more than how its sums are rounded."""
 
     def __init__(self, weights: dict[str, np.ndarray], settings: LstmSettings) -> None:
-        """Take weights by the names that `network_weights` gives them.
+        """Take weights by the names of `weight_shapes`: float32, but the owners int64.
 
         Raises:
             ValueError: The names or shapes of the weights are not those of the network.

@@ -48,6 +48,7 @@ def fit_lstm(
     owners: np.ndarray | None = None,
     vectors: Embeddings | None = None,
     evidence: Evidence | None = None,
+    start: dict[str, np.ndarray] | None = None,
 ) -> FittedLstm:
     """Train the network and keep the weights of the epoch with the lowest validation loss; of the last where nothing stops early.
 
@@ -59,9 +60,14 @@ def fit_lstm(
         settings: Network and training.
         seed: Of initial weights, row order and dropout; equal seeds give equal weights on the same kind of machine.
         on_epoch: Told of every epoch as it ends.
-        owners: Which pairs have a vector, from `fit_pair_owners`; those of the training reviews if not given (default network).
-        vectors: Where the vectors of words and pairs start; the words' at random and the pairs' at zero if not given (default network).
+        owners: Which pairs have a vector of their own, from `fit_pair_owners`; by the training reviews if not given (default network).
+        vectors: Where the vectors of words and of these owners start; if not given, at random and at zero (default network).
         evidence: What the n-gram part says of every token (default network).
+        start: Weights to go on from, which have the same owners; fresh ones if not given.
+
+    Raises:
+        CallerError: Training diverged, or the vocabulary holds more words than the tutorial network.
+        ValueError: There are vectors of pairs without their owners.
     """
     tf = import_tensorflow()
     import keras
@@ -69,6 +75,9 @@ def fit_lstm(
     keras.utils.set_random_seed(seed)
     network = build_network(settings)
     fixed: dict[str, np.ndarray] = {}
+    if start is not None:
+        for variable in network.trainable_variables:
+            variable.assign(start[variable.path])
     if settings.network == "tutorial":
         largest = int(max(training.values.max(initial=0), validation.values.max(initial=0)))
         if largest >= settings.num_words:
@@ -78,7 +87,9 @@ def fit_lstm(
             )
         train_epoch, measure = _article_epochs(network, training, y_training, validation, y_validation, settings)
     else:
-        if vectors is not None:
+        if vectors is not None and start is None:
+            if settings.pair_buckets and owners is None:
+                raise ValueError("Vectors of pairs are those of certain owners: give these too.")
             network.get_layer("word_vectors").set_weights([_initial_vectors(vectors.words, seed)])
             if settings.pair_buckets:
                 network.get_layer("pair_vectors").set_weights([vectors.pairs * _VECTOR_SCALE])

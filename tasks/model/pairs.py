@@ -1,7 +1,7 @@
 """Which pairs of words have a vector of their own: of each bucket of a hash table the most frequent pair that falls into it.
 
 The plain hashing trick lets all pairs of a bucket share its vector. Ten rare ones then stand beside each frequent one, and what they
-bring is noise.
+bring is noise. Here all pairs that own no bucket share the vector 0.
 
 Source: Weinberger et al. (2009), "Feature hashing for large scale multitask learning", for the table; owners are ours.
 """
@@ -10,9 +10,9 @@ import numpy as np
 
 from tasks.model.vocabulary import PADDING, TokenIds
 
-MULTIPLIER, OFFSET, MIXER = np.int64(1_000_003), np.int64(7_919), np.int64(2_246_822_519)
-LEAST = 2  # times that a pair must occur
-NO_PAIR = 0  # the bucket, and the owner, of none
+PAIR_MULTIPLIER, PAIR_OFFSET, PAIR_MIXER = np.int64(1_000_003), np.int64(7_919), np.int64(2_246_822_519)
+MIN_COUNT = 2  # times that a pair must occur
+NO_PAIR = 0  # the bucket of all that have none of their own, and the owner of those that are nobody's
 
 
 def fit_pair_owners(ids: TokenIds, num_buckets: int) -> np.ndarray:
@@ -20,15 +20,14 @@ def fit_pair_owners(ids: TokenIds, num_buckets: int) -> np.ndarray:
 
     Args:
         ids: Reviews, labelled or not.
-        num_buckets: Vectors that pairs can have, the first of them that of none.
+        num_buckets: Vectors that pairs can have, the first of them that of all without one of their own.
 
     Returns:
         int64, shape (num_buckets,): pairs as `pair_names` has them, 0 where a bucket is nobody's.
     """
     first, second = ids.values[:-1], ids.values[1:]
-    rows = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
-    names, times = np.unique(pair_names(first, second)[rows[:-1] == rows[1:]], return_counts=True)
-    names = names[times >= LEAST][np.argsort(times[times >= LEAST], kind="stable")]
+    names, times = np.unique(pair_names(first, second)[ids.rows[:-1] == ids.rows[1:]], return_counts=True)
+    names = names[times >= MIN_COUNT][np.argsort(times[times >= MIN_COUNT], kind="stable")]
     owners = np.full(num_buckets, NO_PAIR, np.int64)
     owners[pair_buckets(names >> 32, names & 0xFFFFFFFF, num_buckets)] = names  # the last one stays
     owners[NO_PAIR] = NO_PAIR
@@ -49,7 +48,7 @@ def pair_names(words: np.ndarray, followers: np.ndarray) -> np.ndarray:
 
 def pair_buckets(words: np.ndarray, followers: np.ndarray, num_buckets: int) -> np.ndarray:
     """Hash each word with its follower into 1 … num_buckets - 1; 0 where either is padding. int32, same shape."""
-    mixed: np.ndarray = words.astype(np.int64) * MULTIPLIER + followers * OFFSET
-    mixed = (mixed ^ (mixed >> 15)) * MIXER
+    mixed: np.ndarray = words.astype(np.int64) * PAIR_MULTIPLIER + followers * PAIR_OFFSET
+    mixed = (mixed ^ (mixed >> 15)) * PAIR_MIXER
     bucket = (mixed ^ (mixed >> 13)) % (num_buckets - 1) + 1
     return np.where((words == PADDING) | (followers == PADDING), NO_PAIR, bucket).astype(np.int32)

@@ -14,6 +14,8 @@ class SelfTrainingSettings(BaseModel, frozen=True, extra="forbid"):
     max_reviews: int = Field(100_000, ge=1, description="unlabelled reviews that are used, at most, chosen by their texts' hashes")
     epochs: int = Field(1, ge=1, description="times the LSTM goes through labelled and unlabelled reviews together")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's step size at the start of that")
+    last_epochs: int = Field(1, ge=0, description="times it then goes through the labelled reviews alone")
+    last_learning_rate: float = Field(3e-4, gt=0, le=1, description="Adam's step size at the start of those")
     certain_share: float = Field(0.8, gt=0, le=1, description="share of the unlabelled reviews, the most certain ones, for the n-gram part")
     weight: float = Field(0.5, gt=0, le=1, description="what each of them counts there, a labelled review counting 1")
 
@@ -24,6 +26,13 @@ class SelfTrainingSettings(BaseModel, frozen=True, extra="forbid"):
         Adversarial changes as more of it cost twice the time and gave nothing (docs/ablation.md).
         """
         return lstm.model_copy(update={"epochs": self.epochs, "learning_rate": self.learning_rate, "adversarial": 0.0})
+
+    def graduate(self, lstm: LstmSettings) -> LstmSettings:
+        """Return how the student goes on, with labelled reviews alone: what people say of them, the teacher did not know.
+
+        Source: Xie et al. (2020), as above; Chen et al. (2020), "Big self-supervised models are strong semi-supervised learners".
+        """
+        return lstm.model_copy(update={"epochs": self.last_epochs, "learning_rate": self.last_learning_rate, "adversarial": 0.0})
 
 
 def taught_reviews(unlabelled: TokenIds, teacher: np.ndarray, settings: SelfTrainingSettings) -> TaughtReviews:

@@ -1,7 +1,7 @@
 """A model as one TensorFlow graph: raw reviews in, probabilities out, nothing of this project needed to run it.
 
-Every operation has its twin in the code that scores (`text.py`, `vocabulary.py`, `linear.py`, `lstm.py`, `stack.py`), named beside it.
-An export is checked against that code before anybody gets it.
+Every operation has its twin in the code that scores (`text.py`, `vocabulary.py`, `linear.py`, `lstm.py`, `pairs.py`, `stack.py`), named
+beside it. An export is checked against that code before anybody gets it.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import numpy as np
 from tasks.model.bundle import LINEAR, LSTM, SentimentModel
 from tasks.model.linear import MULTIPLIERS, LinearSettings
 from tasks.model.lstm import LstmSettings
-from tasks.model.pairs import MIXER, MULTIPLIER, NO_PAIR, OFFSET
+from tasks.model.pairs import NO_PAIR, PAIR_MIXER, PAIR_MULTIPLIER, PAIR_OFFSET
 from tasks.model.runtime import import_tensorflow
 from tasks.model.text_graph import TokenGraph, lookup_table
 from tasks.model.vocabulary import PADDING, UNKNOWN
@@ -162,8 +162,8 @@ def owned_buckets(words: Any, followers: Any, owners: Any) -> Any:
     def shifted(values: Any, bits: int) -> Any:
         return tf.bitwise.right_shift(values, tf.constant(bits, tf.int64))
 
-    mixed = words * int(MULTIPLIER) + followers * int(OFFSET)
-    mixed = tf.bitwise.bitwise_xor(mixed, shifted(mixed, 15)) * int(MIXER)
+    mixed = words * int(PAIR_MULTIPLIER) + followers * int(PAIR_OFFSET)
+    mixed = tf.bitwise.bitwise_xor(mixed, shifted(mixed, 15)) * int(PAIR_MIXER)
     bucket = tf.math.floormod(tf.bitwise.bitwise_xor(mixed, shifted(mixed, 13)), tf.size(owners, tf.int64) - 1) + 1
     bucket = tf.where((words == PADDING) | (followers == PADDING), tf.constant(NO_PAIR, tf.int64), bucket)
     name = tf.bitwise.bitwise_or(tf.bitwise.left_shift(words, tf.constant(32, tf.int64)), followers)

@@ -50,6 +50,11 @@ class TokenIds:
         """int64, shape (num_rows,): tokens of each review."""
         return np.diff(self.offsets)
 
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """int32, shape (num_tokens,): the review that each token stands in."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), self.lengths)
+
     def take(self, rows: np.ndarray) -> "TokenIds":
         """Return the reviews of the given rows, in that order."""
         return TokenIds(self.values[self.places(rows)], np.concatenate([[0], np.cumsum(self.lengths[rows])]))

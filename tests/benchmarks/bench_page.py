@@ -15,7 +15,8 @@ def to_markdown(found: Found) -> str:
     about = found["about"]
     lines = [
         f"{about['reviews']}: {about['rows']:,} reviews, {about['megabytes']} MB. {about['machine']}, Python {about['python']}, "
-        f"{about['date']}. Medians of {about['rounds']} rounds, in brackets the smallest and the largest.",
+        f"{about['date']}. Medians of {about['rounds']} rounds, in brackets the smallest and the largest; training with a seed for each, "
+        "scoring with the model of seed 0. Accuracies with half of their 95 % interval over the test rows.",
     ]
     for part, write in WRITERS.items():
         if part in found:
@@ -43,7 +44,7 @@ def _training(found: Found) -> list[str]:
     return _table(
         ["training, everything after tokenizing", "accuracy on test rows", "CPU seconds", "times the article's, turn by turn"],
         (
-            [NAMES.get(name, name), _accuracy(entry), _seconds(entry, "cpu_seconds", 0), f"{_seconds(entry, 'ratio')} ×"]
+            [NAMES.get(name, name), _accuracy(entry) + _range(entry), _seconds(entry, "cpu_seconds", 0), f"{_seconds(entry, 'ratio')} ×"]
             for name, entry in found.items()
         ),
     )
@@ -57,6 +58,10 @@ def _scoring(found: Found) -> list[str]:
             for name, entry in found.items()
         ),
     )
+
+
+def _range(entry: Found) -> str:
+    return f" ({entry['accuracy_from']:.2%}–{entry['accuracy_to']:.2%})"
 
 
 def _accuracy(entry: Found) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from tasks.model.lstm import LstmSettings, cut_into_chunks
 from tasks.model.lstm_training import Evidence, fit_lstm
+from tasks.model.pairs import fit_pair_owners
 from tasks.model.runtime import import_tensorflow, num_threads
 from tasks.model.vocabulary import TokenIds
 
@@ -28,10 +29,11 @@ SIDE = 2048
 
 
 def random_reviews(number: int, settings: LstmSettings) -> TokenIds:
-    """Return reviews of random words."""
+    """Return reviews of random words, the number of times a word occurs falling with its rank as in English: by Zipf's law."""
     draw = np.random.default_rng(0)
     lengths = np.clip(draw.lognormal(np.log(MEDIAN_LENGTH), LENGTH_SIGMA, number), 10, settings.sequence_length).astype(np.int64)
-    return TokenIds(draw.integers(2, settings.num_words, lengths.sum()).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]))
+    words = np.exp(draw.uniform(0, np.log(settings.num_words - 2), lengths.sum())).astype(np.int32) + 1
+    return TokenIds(words, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def operations_of_an_epoch(ids: TokenIds, settings: LstmSettings) -> float:
@@ -42,13 +44,14 @@ def operations_of_an_epoch(ids: TokenIds, settings: LstmSettings) -> float:
     return 2.0 * num_steps * (convolution + gates) * 3 * (2 if settings.adversarial else 1)
 
 
-def cpu_seconds_of_an_epoch(ids: TokenIds, settings: LstmSettings) -> float:
+def cpu_seconds_of_an_epoch(ids: TokenIds, owners: np.ndarray, settings: LstmSettings) -> float:
     """Return what one epoch costs, start and compilation included."""
     y = np.arange(len(ids)) % 2
     evidence = np.zeros((len(ids.values), settings.evidence_size), np.float16)
     few = ids.between(0, 10)
     started = time.process_time()
-    fit_lstm(ids, y, few, y[:10].astype(np.int8), settings, 0, evidence=Evidence(evidence, evidence[: len(few.values)]))
+    told = Evidence(evidence, evidence[: len(few.values)])
+    fit_lstm(ids, y, few, y[:10].astype(np.int8), settings, 0, owners=owners, evidence=told)
     return time.process_time() - started
 
 
@@ -72,11 +75,11 @@ def main() -> None:
     options = parser.parse_args()
     settings = LstmSettings(epochs=1)
     ids = random_reviews(2 * options.reviews, settings)
-    half = ids.between(0, options.reviews)
+    half, owners = ids.between(0, options.reviews), fit_pair_owners(ids, settings.pair_buckets)
     operations = operations_of_an_epoch(ids, settings) - operations_of_an_epoch(half, settings)
     shares, rates = [], []
     for _ in range(options.rounds):
-        seconds = cpu_seconds_of_an_epoch(ids, settings) - cpu_seconds_of_an_epoch(half, settings)
+        seconds = cpu_seconds_of_an_epoch(ids, owners, settings) - cpu_seconds_of_an_epoch(half, owners, settings)
         rates.append(operations_a_cpu_second())
         shares.append(operations / seconds / rates[-1])
     print(

@@ -16,8 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 from conftest import Command
+from safetensors.numpy import load_file
 
+from flows.__main__ import main
 from tasks.errors import CallerError, MachineError
+from tasks.examine import examine_champion
 from tasks.model import bundle
 from tasks.model.fresh_process import FreshProcess
 from tasks.model.gate import GateSettings
@@ -240,6 +243,27 @@ def test_rollback_takes_less_than_two_seconds(refused: tiny.Trained, rivals: Pat
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert champion_id(rivals) != refused.summary["model_id"]
+
+
+@pytest.mark.parametrize("words", [["rollback"], ["promote", "{first}"]])
+def test_no_model_becomes_champion_that_cannot_be_opened(
+    refused: tiny.Trained, rivals: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An undamaged bundle of an earlier version stays what it is, and the champion too; `doctor` names a champion of that kind."""
+    first = champion_id(rivals)
+    tiny.train(rivals, refused.reviews, force_promote="a trial", **WORSE)
+    second = champion_id(rivals)
+
+    def without_owners(path: Path) -> dict[str, np.ndarray]:
+        return {name: value for name, value in load_file(path).items() if name != "lstm/pair_owners"}
+
+    monkeypatch.setattr("safetensors.numpy.load_file", without_owners)
+    code = main(["models", *(word.format(first=first) for word in words), "--reason", "complaints", "--artifacts", str(rivals)])
+
+    assert (code, champion_id(rivals)) == (4, second)
+    assert f"Model {first} was trained by an earlier version" in capsys.readouterr().err
+    found = examine_champion(Store(rivals))
+    assert (found.verdict, f"Model {second} was trained by an earlier version" in found.found) == ("problem", True)
 
 
 def test_forcing_undoes_a_rollback(refused: tiny.Trained, rivals: Path) -> None:

@@ -21,6 +21,7 @@ def test_every_ingredient_can_be_left_out_of_the_default_model() -> None:
     variants = plan_variants(settings, with_unlabelled=True)
 
     assert [variant.name for variant in variants] == [WHOLE, *INGREDIENTS]
+    assert INGREDIENTS["overlapping regions"] == {"model.kernel_size": settings.train.model.stride}
     for variant in variants[1:]:
         assert change_settings(settings, variant.changes.items()) != settings or not variant.uses_unlabelled
 

@@ -78,10 +78,12 @@ def test_vectors_are_those_of_the_full_decomposition(reviews: TokenIds) -> None:
     np.testing.assert_allclose(found @ found.T / (NUM_WORDS - 1), expected @ expected.T, atol=2e-4)
 
 
-def test_pairs_are_folded_into_the_decomposition_of_words(reviews: TokenIds) -> None:
+@pytest.mark.parametrize("num_contexts", [15, NUM_WORDS])
+def test_pairs_are_folded_into_the_decomposition_of_words(reviews: TokenIds, num_contexts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between any two pairs, and between pairs and words, the cosine equals that of counts and arithmetic written out."""
+    monkeypatch.setattr(embeddings, "PAIR_CONTEXTS", num_contexts)
     counts, values, vectors = decomposed(reviews)
-    company = positive_pmi(pairs_counted_slowly(reviews))
+    company = positive_pmi(pairs_counted_slowly(reviews) * (np.arange(NUM_WORDS) < num_contexts))
     real = np.abs(values) > embeddings.NEGLIGIBLE * np.abs(values).max()
     root, vectors = np.sqrt(np.abs(values[real])), vectors[:, real]
     pairs, words = company @ (vectors * np.sign(values[real]) / root), vectors * root
@@ -126,12 +128,14 @@ def test_more_numbers_than_words_are_filled_with_zeros(reviews: TokenIds) -> Non
         assert not vectors[:, 9:].any()
 
 
-@pytest.mark.parametrize("texts", [[], [[]], [[3]], [[3, 4]]])
+@pytest.mark.parametrize("texts", [[], [[]], [[3]]])
 def test_next_to_no_text_gives_vectors_of_zeros(texts: list[list[int]]) -> None:
     """Nothing to count is no failure."""
     ids = TokenIds(np.array(list(chain(*texts)), np.int32), np.cumsum([0, *map(len, texts)]))
     made = fit_embeddings(ids, 10, 4, seed=0, owners=fit_pair_owners(ids, 16))
     assert made.words.shape == (10, 4)
+    assert not made.words.any()
+    assert made.pairs.shape == (16, 4)
     assert not made.pairs.any()
 
 

@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.model import fitting
+from tasks.model.embeddings import fit_embeddings
 from tasks.model.fitting import ChosenRows, FittedModel, TrainSettings, fit_model, refit_on_all
 from tasks.model.linear import LinearSettings, fit_linear_out_of_fold, linear_logits
 from tasks.model.lstm import LstmSettings
+from tasks.model.pairs import fit_pair_owners
 from tasks.model.vocabulary import TokenIds, VocabularySettings
 
 SETTINGS = TrainSettings(
@@ -46,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     real = fitting.fit_lstm
 
     def watched(ids: TokenIds, labels: np.ndarray, *others: Any, **options: Any) -> Any:
-        found.append({"ids": ids, "labels": labels, "evidence": options["evidence"]})
+        found.append({"ids": ids, "labels": labels, **options})
         return real(ids, labels, *others, **options)
 
     monkeypatch.setattr(fitting, "fit_lstm", watched)
@@ -57,7 +59,7 @@ def fit(folder: Path, *, unlabelled: bool = False) -> FittedModel:
     """Fit a model; `film secret` stands in validation rows alone, and `secret` elsewhere in no review."""
     training = write_rows(folder / "training.parquet", 0, 120, [])
     validation = write_rows(folder / "validation.parquet", 1000, 40, ["film", "film", "secret"])
-    more = write_rows(folder / "more.parquet", 2000, 60, []) if unlabelled else None
+    more = write_rows(folder / "more.parquet", 2000, 60, ["charming", "charming"]) if unlabelled else None
     return fit_model(training, validation, SETTINGS, lambda _: None, lambda _: None, unlabelled_rows=more)
 
 
@@ -85,13 +87,31 @@ def test_evidence_and_soft_labels_have_not_seen_their_row(tmp_path: Path, calls:
 
 def test_the_student_learns_what_the_teacher_says(tmp_path: Path, calls: Calls) -> None:
     """Unlabelled reviews come last, in their order, labelled with the probabilities of the model made before; labels keep their side."""
-    fit(tmp_path, unlabelled=True)
-    teacher, student = calls
+    fitted = fit(tmp_path, unlabelled=True)
+    teacher, student, graduate = calls
     assert len(student["ids"]) == 180
     assert ((student["labels"][:120] > 0.5) == (teacher["labels"] > 0.5)).all()
     praised = np.arange(60) % 2 == 0
     assert (student["labels"][120:][praised] > 0.5).all() and (student["labels"][120:][~praised] < 0.5).all()
     assert len(student["evidence"].training) == len(student["ids"].values)
+    # The last epoch goes on from the student, with the labelled reviews as the student knew them.
+    assert graduate["ids"] is teacher["ids"] and "start" not in student
+    np.testing.assert_array_equal(graduate["labels"], student["labels"][:120])
+    np.testing.assert_array_equal(graduate["evidence"].training, student["evidence"].training[: len(teacher["ids"].values)])
+    assert [entry["epoch"] for entry in fitted.lstm.history] == [1, 2, 3] and fitted.lstm.best_epoch == 3
+
+
+def test_pairs_are_those_of_all_that_is_learnt_from(tmp_path: Path, calls: Calls) -> None:
+    """Vectors of pairs, and where they start, are fitted on training and unlabelled reviews, no others, and once for both networks."""
+    fitted = fit(tmp_path, unlabelled=True)
+    teacher, student, _ = calls
+    owners = fit_pair_owners(student["ids"], SETTINGS.model.pair_buckets)
+    assert all(call["owners"].tolist() == owners.tolist() for call in calls)
+    assert owners.tolist() != fit_pair_owners(teacher["ids"], SETTINGS.model.pair_buckets).tolist()
+    size = SETTINGS.model.num_words, SETTINGS.model.embedding_size, SETTINGS.seed
+    told = fit_embeddings(student["ids"], *size, owners=owners)
+    assert told.pairs.tobytes() == teacher["vectors"].pairs.tobytes() == student["vectors"].pairs.tobytes()
+    assert fitted.lstm.weights["pair_owners"].tolist() == owners.tolist()
 
 
 def test_at_the_end_validation_rows_teach_the_n_grams(tmp_path: Path) -> None:

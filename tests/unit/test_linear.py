@@ -115,10 +115,10 @@ def test_log_odds_out_of_fold_have_not_seen_their_row(copies: int) -> None:
     assert max(np.mean((margins > margins.mean()) == y), np.mean((margins < margins.mean()) == y)) > 0.95
 
 
-@pytest.mark.parametrize("block", [1, 3, 2048])
+@pytest.mark.parametrize("block", [1, 3, 64, 2048])
 def test_a_review_scores_the_same_among_any_others(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """Bit for bit: alone, with all others, in another order, and however blocks are cut."""
-    rows, y = _reviews(60)
+    rows, y = _reviews(150)
     weights = fit_linear(_ids(rows), y, SETTINGS, seed=0).weights
     together = linear_logits(_ids(rows), weights, SETTINGS)
     monkeypatch.setattr(linear, "ROWS_PER_BLOCK", block)

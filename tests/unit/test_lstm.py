@@ -217,7 +217,8 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
     owners = fit_pair_owners(train, TINY.pair_buckets)
     vectors = [fit_embeddings(train, TINY.num_words, TINY.embedding_size, seed, owners=owners) for seed in (3, 3, 4)]
     first, again, other = (
-        fit_lstm(train, y, train, y, settings, seed, vectors=start).weights for seed, start in zip((3, 3, 4), vectors, strict=True)
+        fit_lstm(train, y, train, y, settings, seed, owners=owners, vectors=start).weights
+        for seed, start in zip((3, 3, 4), vectors, strict=True)
     )
     assert all(first[name].tobytes() == again[name].tobytes() for name in first)
     assert any(first[name].tobytes() != other[name].tobytes() for name in first)
@@ -226,15 +227,28 @@ def test_equal_seeds_give_equal_bits(fitted: dict[str, Any]) -> None:
 def test_vectors_of_words_and_pairs_start_where_they_are_told_to(fitted: dict[str, Any]) -> None:
     """With steps that move nothing they stay there, in the scale of fresh vectors; what company tells nothing of starts as without it."""
     train, y = fitted["train"][0].take(np.arange(100)), fitted["train"][1][:100]
-    told = fit_embeddings(train, TINY.num_words, TINY.embedding_size, 0, owners=fit_pair_owners(train, TINY.pair_buckets))
+    owners = fit_pair_owners(train, TINY.pair_buckets)
+    told = fit_embeddings(train, TINY.num_words, TINY.embedding_size, 0, owners=owners)
     settings = TINY.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
-    weights = fit_lstm(train, y, train, y, settings, 0, vectors=told).weights
+    weights = fit_lstm(train, y, train, y, settings, 0, owners=owners, vectors=told).weights
+    assert weights[OWNERS].tolist() == owners.tolist()
     is_told = told.words.any(axis=1)
     assert is_told.any()
     assert told.pairs.any()
     np.testing.assert_allclose(weights["word_vectors/embeddings"][is_told], 0.2 * told.words[is_told], atol=1e-6)
     assert weights["word_vectors/embeddings"][~is_told].any()
     np.testing.assert_allclose(weights["pair_vectors/embeddings"], 0.2 * told.pairs, atol=1e-6)
+    with pytest.raises(ValueError, match="owners"):
+        fit_lstm(train, y, train, y, settings, 0, vectors=told)
+
+
+def test_training_goes_on_from_weights(fitted: dict[str, Any]) -> None:
+    """With steps that move nothing, what comes out is what went in."""
+    train, y = fitted["train"][0].take(np.arange(100)), fitted["train"][1][:100]
+    settings = TINY.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    start = fitted["model"].weights
+    went_on = fit_lstm(train, y, train, y, settings, 5, owners=start[OWNERS], start=start).weights
+    assert all(np.allclose(went_on[name], start[name], atol=1e-6) for name in start)
 
 
 def test_word_vectors_are_changed_to_where_a_review_has_more_loss() -> None:

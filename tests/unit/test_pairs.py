@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tasks.model.pairs import LEAST, fit_pair_owners, owned_buckets, pair_buckets
+from tasks.model.pairs import MIN_COUNT, fit_pair_owners, owned_buckets, pair_buckets
 from tasks.model.vocabulary import TokenIds
 
 NUM_BUCKETS = 64
@@ -33,9 +33,9 @@ def test_a_bucket_is_its_most_frequent_pairs() -> None:
 
     owners = fit_pair_owners(token_ids(rows), NUM_BUCKETS)
 
-    assert (owners != 0).tolist() == (most >= LEAST).tolist()
+    assert (owners != 0).tolist() == (most >= MIN_COUNT).tolist()
     found = [times[owner >> 32, owner & 0xFFFFFFFF] for owner in owners.tolist() if owner]
-    assert found == most[most >= LEAST].tolist()
+    assert found == most[most >= MIN_COUNT].tolist()
     assert len(found) > NUM_BUCKETS / 2
 
 
@@ -62,7 +62,7 @@ def test_equal_reviews_give_equal_owners() -> None:
 def test_words_of_large_ids_are_told_apart() -> None:
     """The name of a pair holds both ids whole."""
     large = 2_000_000_000
-    ids = token_ids([[large, large + 1]] * LEAST)
+    ids = token_ids([[large, large + 1]] * MIN_COUNT)
     owners = fit_pair_owners(ids, NUM_BUCKETS)
     assert owned_buckets(np.array([large]), np.array([large + 1]), owners)[0] == np.flatnonzero(owners)[0]
     assert not owned_buckets(np.array([large]), np.array([large + 2]), owners).any()

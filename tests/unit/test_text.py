@@ -106,7 +106,7 @@ def test_a_slice_reads_like_its_own_rows(function: Callable[[pa.Array], pa.Array
     assert function(sliced).tolist() == function(pa.array(sliced.to_pylist())).tolist() == function(reviews).tolist()[1:7]
 
 
-@pytest.mark.parametrize("function", [*CLEANERS, text_hashes])
+@pytest.mark.parametrize("function", [*CLEANERS, tokenize_text, text_hashes])
 def test_null_counts_as_empty(function: Callable[[pa.Array], pa.Array | np.ndarray]) -> None:
     """A missing review is an empty one, alone, among others, and in an array of nothing else."""
     assert function(pa.array([None, "good"])).tolist() == function(pa.array(["", "good"])).tolist()
@@ -114,7 +114,7 @@ def test_null_counts_as_empty(function: Callable[[pa.Array], pa.Array | np.ndarr
     assert len(function(pa.array([], pa.string()))) == 0
 
 
-@pytest.mark.parametrize("function", [*CLEANERS, text_hashes])
+@pytest.mark.parametrize("function", [*CLEANERS, tokenize_text, text_hashes])
 @pytest.mark.parametrize("type", [pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
 def test_any_kind_of_string_will_do(function: Callable[[pa.Array], pa.Array | np.ndarray], type: pa.DataType) -> None:
     """Parquet may hold large or dictionary-encoded strings; they read like plain ones."""
