@@ -69,7 +69,7 @@ def test_nothing_left_to_learn_from_is_an_error(store: Store, rows: ArtifactRef,
 
 @pytest.mark.usefixtures("prefect_server")
 def test_training_learns_from_unlabelled_reviews(trained: tiny.Trained, artifacts: Path, tmp_path: Path) -> None:
-    """The run has one more step and one more epoch, makes another model, says what it read, and is cached the second time."""
+    """The run has one more step and two more epochs, makes another model, says what it read, and is cached the second time."""
     path = tiny.write_reviews(tmp_path / "feedback.csv", FEEDBACK, ["text"])
 
     summary = tiny.train(artifacts, trained.reviews, unlabelled=path)
@@ -78,7 +78,7 @@ def test_training_learns_from_unlabelled_reviews(trained: tiny.Trained, artifact
     assert tiny.steps_that_ran(summary)[0] == "unlabelled"
     assert summary["model_id"] != trained.summary["model_id"]
     training = json.loads((Path(summary["bundle"]) / "training.json").read_text(encoding="utf-8"))
-    assert [entry["epoch"] for entry in training["history"]] == [1, 2]
+    assert [entry["epoch"] for entry in training["history"]] == [1, 2, 3]
     assert training["trained_on"]["unlabelled"] == {"feedback.csv": 60}
     assert np.isin(text_hashes(pa.array([review for (review,) in FEEDBACK])), seen_hashes(Path(summary["bundle"]))).all()
     again = tiny.train(artifacts, trained.reviews, unlabelled=path)
