@@ -107,7 +107,16 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
     def quick(cls) -> "LstmSettings":
         """Return a small network that trains in seconds."""
         return cls(
-            num_words=5000, sequence_length=128, embedding_size=32, pair_buckets=1 << 14, filters=32, units=16, adversarial=0, epochs=2
+            num_words=5000,
+            sequence_length=128,
+            stride=4,
+            kernel_size=8,
+            embedding_size=32,
+            pair_buckets=1 << 14,
+            filters=32,
+            units=16,
+            adversarial=0,
+            epochs=2,
         )
 
 
