@@ -20,7 +20,7 @@ from tasks.fingerprint import sha256_of_file
 from tasks.json_text import parse_json
 from tasks.model.decision import Decision
 from tasks.model.linear import LinearSettings, linear_logits, logits_and_evidence
-from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings
+from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, weight_shapes
 from tasks.model.stack import StackWeights, apply_stack, stacked_log_odds
 from tasks.model.vocabulary import TokenIds, Vocabulary
 from tasks.reviews.text import CleanSettings, TokenizeSettings, tokens_of
@@ -275,7 +275,7 @@ def assemble(
     for name, value in weights.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = value
-    if settings.lstm.network == "default" and settings.lstm.pair_buckets and OWNERS not in parts[LSTM]:
+    if OWNERS in weight_shapes(settings.lstm) and OWNERS not in parts[LSTM]:
         raise MachineError(
             f"Model {settings.model_id} was trained by an earlier version, in which pairs of words shared their vectors. Train again with "
             "this version; with --force-promote REASON where the model is the champion, as the two cannot be compared."

@@ -25,7 +25,7 @@ from tasks.model.linear import (
     ngram_evidence,
     refit_linear,
 )
-from tasks.model.lstm import FittedLstm, LstmSettings
+from tasks.model.lstm import OWNERS, FittedLstm, LstmSettings, weight_shapes
 from tasks.model.lstm_training import Evidence, fit_lstm, soften
 from tasks.model.pairs import fit_pair_owners
 from tasks.model.runtime import num_threads, one_blas_thread
@@ -236,8 +236,7 @@ def fit_model(
         return FittedModel(model, linear, table, lstm, training, validation, taught, y_score)
 
     texts = TokenIds.concatenate([training.ids, unlabelled]) if unlabelled else training.ids
-    pair_buckets = lstm_settings.pair_buckets if lstm_settings.network == "default" else 0
-    owners = fit_pair_owners(texts, pair_buckets) if pair_buckets else None
+    owners = fit_pair_owners(texts, lstm_settings.pair_buckets) if OWNERS in weight_shapes(lstm_settings) else None
     learn = partial(fit_lstm, seed=settings.seed, on_epoch=on_epoch, owners=owners, vectors=initial_vectors(texts, owners, settings))
     held_out = validation.ids, validation.sentiment
     lstm = learn(training.ids, labels, *held_out, lstm_settings, evidence=evidence)
@@ -253,7 +252,7 @@ def fit_model(
         labels = soften_labels(training.sentiment, out_of_fold, lstm_settings)
         table, evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
     student = learn(
-        TokenIds.concatenate([training.ids, unlabelled]),
+        texts,
         np.concatenate([labels, 1 / (1 + np.exp(-teacher))]),
         *held_out,
         settings.self_training.student(lstm_settings),

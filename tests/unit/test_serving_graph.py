@@ -21,7 +21,16 @@ from tasks.reviews.text import CleanSettings, TokenizeSettings, clean_reviews, t
 DEFAULT = (CleanSettings(), TokenizeSettings())
 WORDS = (CleanSettings(punctuation=False), TokenizeSettings())
 TUTORIAL = (CleanSettings(rules="tutorial", stop_words=ENGLISH_STOP_WORDS), TokenizeSettings(rules="tutorial"))
-SMALL = {"num_words": 300, "embedding_size": 6, "filters": 6, "units": 4, "sequence_length": 64, "chunk_length": 16}
+SMALL = {
+    "num_words": 300,
+    "embedding_size": 6,
+    "filters": 6,
+    "units": 4,
+    "sequence_length": 64,
+    "chunk_length": 16,
+    "stride": 4,
+    "kernel_size": 8,
+}
 REVIEWS = [*next(iter(generate_reviews(SampleSettings(rows=150)))).columns["review"].to_pylist(), *ODD_REVIEWS]
 
 
@@ -65,7 +74,7 @@ def test_the_graph_gives_the_models_scores(name: str) -> None:
     module = serving_module(model)
 
     assert np.std(expected.p_positive) > 0.02
-    np.testing.assert_allclose(score_with(module.serve, REVIEWS), expected.p_positive, atol=3e-6)  # sums of 32 bits in another order
+    np.testing.assert_allclose(score_with(module.serve, REVIEWS), expected.p_positive, atol=1e-6)
     scored = module.serve(REVIEWS)[SCORED].numpy()
     assert scored.tolist() == [status in ("ok", "truncated") or words_known(model, row) for row, status in enumerate(expected.status)]
     assert module.serve(np.array([], object))[P_POSITIVE].shape == (0,)
