@@ -222,8 +222,8 @@ def _batches(chunks: Chunks, y: np.ndarray, batch_size: int, order: np.random.Ge
 def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..., tuple[Any, Any]]:
     """Return one step of training: on a batch as it is and, where settings say so, on what its word vectors are changed to as well."""
     vectors_of, logits_of = _halves(network)
-    variables = [variable.value for variable in network.trainable_variables]
-    move = _adam(tf, variables)
+    tables, others = ([variable.value for variable in half.trainable_variables] for half in (vectors_of, logits_of))
+    move = _adam(tf, [*tables, *others])
     ids = tf.TensorSpec((None, settings.chunk_length), tf.int32)
     scalar = tf.TensorSpec((), tf.float32)
 
@@ -232,22 +232,25 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
 
     @tf.function(input_signature=[*inputs, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32), scalar, scalar])
     def step(*given: Any) -> tuple[Any, Any]:
-        words, pairs, *others, review, labels, rate, count = given
+        words, pairs, *brought, review, labels, rate, count = given
         num_reviews = tf.reshape(tf.shape(labels)[0], (1,))
 
-        def learn(change: Any = 0.0) -> tuple[Any, Any, list[Any], Any]:
+        def learn(vectors: Any) -> tuple[Any, Any, list[Any], Any]:
             with tf.GradientTape() as tape:
-                vectors = vectors_of([words, pairs], training=True) + change
-                logits = tf.reshape(logits_of([vectors, words, *others, review, num_reviews], training=True), (-1,))
+                tape.watch(vectors)
+                logits = tf.reshape(logits_of([vectors, words, *brought, review, num_reviews], training=True), (-1,))
                 loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
-            *gradients, slope = tape.gradient(loss, [*variables, vectors])
+            *gradients, slope = tape.gradient(loss, [*others, vectors])
             return loss, logits, gradients, slope
 
-        loss, logits, gradients, slope = learn()
+        with tf.GradientTape() as tape:
+            vectors = vectors_of([words, pairs], training=True)
+        loss, logits, gradients, slope = learn(vectors)
         if settings.adversarial:
-            _, _, more, _ = learn(tf.stop_gradient(worst_change(slope, words, review, settings.adversarial)))
-            gradients = [_sum(tf, *both) for both in zip(gradients, more, strict=True)]
-        gradients, _ = tf.clip_by_global_norm(gradients, settings.clip_norm)
+            _, _, more, more_slope = learn(vectors + worst_change(slope, words, review, settings.adversarial))
+            gradients, slope = [first + second for first, second in zip(gradients, more, strict=True)], slope + more_slope
+        of_tables = tape.gradient(vectors, tables, output_gradients=slope)
+        gradients, _ = tf.clip_by_global_norm([*of_tables, *gradients], settings.clip_norm)
         move(gradients, rate, count)
         right = tf.reduce_sum(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
         return loss, right
@@ -284,13 +287,6 @@ def worst_change(slope: Any, words: Any, review: Any, size: float) -> Any:
     num_tokens = tf.math.segment_sum(tf.reduce_sum(tf.cast(words != 0, tf.float32), axis=1), review)
     factor = tf.math.divide_no_nan(size * tf.sqrt(num_tokens), tf.sqrt(squares))
     return slope * tf.gather(factor, review)[:, None, None]
-
-
-def _sum(tf: Any, first: Any, second: Any) -> Any:
-    if isinstance(first, tf.IndexedSlices):
-        values, indices = tf.concat([first.values, second.values], 0), tf.concat([first.indices, second.indices], 0)
-        return tf.IndexedSlices(values, indices, first.dense_shape)
-    return first + second
 
 
 def _adam(tf: Any, variables: list[Any]) -> Callable[[list[Any], Any, Any], None]:

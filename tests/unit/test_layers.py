@@ -1,0 +1,83 @@
+"""Our layers against those of Keras whose weights and results they have."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.model.runtime import import_tensorflow
+
+tf = import_tensorflow()
+
+import keras  # noqa: E402
+
+from tasks.model.layers import BothWays, ByteDropout, StridedConvolution  # noqa: E402
+
+SIZES = [(8, 12, 64), (4, 8, 64), (4, 4, 16), (2, 5, 8), (3, 7, 9), (8, 8, 8), (1, 3, 5), (4, 12, 4)]  # step, kernel, length
+
+
+def result_and_gradients(layer: Callable[[Any], Any], weights: list[Any], x: np.ndarray) -> list[np.ndarray]:
+    """Return what a layer makes of x, and the gradients of the sum of its squares by x and by the weights."""
+    given = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        result = layer(given)
+        loss = tf.reduce_sum(result**2)
+    return [result.numpy(), *(gradient.numpy() for gradient in tape.gradient(loss, [given, *(weight.value for weight in weights)]))]
+
+
+def assert_alike(ours: keras.Layer, theirs: keras.Layer, x: np.ndarray) -> None:
+    """Check that two layers with the same weights have the same results and gradients."""
+    ours.build(x.shape)
+    theirs.build(x.shape)
+    draw = np.random.default_rng(1)
+    for weight, twin in zip(ours.weights, theirs.weights, strict=True):
+        assert weight.path.split("/")[1:] == twin.path.split("/")[1:]
+        twin.assign(draw.normal(0, 0.3, twin.shape))
+        weight.assign(twin)
+    for found, expected in zip(*(result_and_gradients(layer, layer.trainable_weights, x) for layer in (ours, theirs)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("stride", "size", "length"), SIZES)
+def test_the_convolution_is_that_of_keras(stride: int, size: int, length: int) -> None:
+    """Whether the step divides the kernel or not; results and gradients."""
+    x = np.random.default_rng(0).normal(size=(3, length, 6)).astype(np.float32)
+    settings = {"strides": stride, "padding": "same", "activation": "relu"}
+
+    assert_alike(StridedConvolution(5, size, **settings), keras.layers.Conv1D(5, size, **settings), x)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_an_lstm_both_ways_is_that_of_keras(steps: int) -> None:
+    """Results and gradients, of chunks of one step too."""
+    x = np.random.default_rng(0).normal(size=(3, steps, 6)).astype(np.float32)
+
+    assert_alike(*(way(keras.layers.LSTM(4, return_sequences=True, name="lstm")) for way in (BothWays, keras.layers.Bidirectional)), x)
+
+
+def test_a_gpu_takes_the_lstm_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that one becomes cuDNN's there."""
+    monkeypatch.setattr(keras.layers.Bidirectional, "call", lambda _, sequences: sequences + 1)
+    layer, x = BothWays(keras.layers.LSTM(4, return_sequences=True)), np.ones((2, 3, 5), np.float32)
+    layer.build(x.shape)
+
+    assert layer.call(x).shape == (2, 3, 8)
+    monkeypatch.setattr(tf.config, "list_physical_devices", {"GPU": ["one"]}.get)
+    assert (layer.call(x) == 2).all()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.4])
+def test_dropout_by_bytes_drops_its_share_and_keeps_the_sum(rate: float) -> None:
+    """In training a share is zero and the rest larger for it; otherwise nothing changes. Each call draws anew."""
+    keras.utils.set_random_seed(3)
+    layer = ByteDropout(rate)
+    x = np.ones((101, 1001), np.float32)
+    first, second = layer(x, training=True).numpy(), layer(x, training=True).numpy()
+
+    assert (layer(x).numpy() == x).all()
+    assert np.mean(first == 0) == pytest.approx(rate, abs=0.004)
+    assert first.mean() == pytest.approx(1, abs=0.008)
+    assert np.mean((first == 0) & (second == 0)) == pytest.approx(rate**2, abs=0.006)
+    assert len(np.unique(first)) == (2 if rate else 1)
