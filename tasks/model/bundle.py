@@ -38,7 +38,7 @@ WEIGHTS, VOCABULARY, SETTINGS, PROFILE, GOLDEN, SEEN, TRAINING, ORIGIN = (
 )
 METRICS, CARD, MANIFEST = "metrics.json", "MODEL_CARD.md", "bundle.json"
 GOLDEN_TOLERANCE = 1e-4
-LSTM, LINEAR, EVIDENCE = "lstm", "linear", "evidence"
+LSTM, LINEAR = "lstm", "linear"
 
 # Probe texts of our own: a model must give them the scores it gave on the day it was trained.
 GOLDEN_REVIEWS = (
@@ -92,7 +92,6 @@ class SentimentModel:
     vocabulary: Vocabulary
     lstm: LstmScorer
     linear: dict[str, np.ndarray] | None
-    evidence: np.ndarray | None
     stack: StackWeights
     decision: Decision
     folder: Path | None = None
@@ -124,9 +123,9 @@ class SentimentModel:
         """
         if self.linear is None or self.settings.linear is None:
             return {LSTM: self.lstm.logits(ids)}, None
-        if self.evidence is None:
+        if not self.settings.lstm.evidence_size:
             return {LSTM: self.lstm.logits(ids), LINEAR: linear_logits(ids, self.linear, self.settings.linear)}, None
-        linear, evidence = logits_and_evidence(ids, self.linear, self.evidence, self.settings.linear)
+        linear, evidence = logits_and_evidence(ids, self.linear, self.settings.linear)
         return {LSTM: self.lstm.logits(ids, evidence), LINEAR: linear}, evidence
 
     def predict_positive(self, ids: TokenIds) -> np.ndarray:
@@ -266,22 +265,22 @@ def assemble(
     stack: StackWeights,
     decision: Decision,
 ) -> SentimentModel:
-    """Join parts into a model; `weights` holds `lstm/…`, and where the model has a linear part `linear/…` and `evidence/ngrams`.
+    """Join parts into a model; `weights` holds `lstm/…` and, where the model has a linear part, `linear/…`.
 
     Raises:
         MachineError: The weights are those of an earlier version.
     """
-    parts: dict[str, dict[str, np.ndarray]] = {LSTM: {}, LINEAR: {}, EVIDENCE: {}}
+    parts: dict[str, dict[str, np.ndarray]] = {LSTM: {}, LINEAR: {}}
     for name, value in weights.items():
         part, _, rest = name.partition("/")
-        parts[part][rest] = value
-    if OWNERS in weight_shapes(settings.lstm) and OWNERS not in parts[LSTM]:
+        parts.setdefault(part, {})[rest] = value
+    if parts.keys() > {LSTM, LINEAR} or (OWNERS in weight_shapes(settings.lstm) and OWNERS not in parts[LSTM]):
         raise MachineError(
-            f"Model {settings.model_id} was trained by an earlier version, in which pairs of words shared their vectors. Train again with "
+            f"Model {settings.model_id} was trained by an earlier version, whose models had other parts. Train again with "
             "this version; with --force-promote REASON where the model is the champion, as the two cannot be compared."
         )
     lstm = LstmScorer(parts[LSTM], settings.lstm)
-    return SentimentModel(settings, vocabulary, lstm, parts[LINEAR] or None, parts[EVIDENCE].get("ngrams"), stack, decision)
+    return SentimentModel(settings, vocabulary, lstm, parts[LINEAR] or None, stack, decision)
 
 
 def seen_hashes(folder: Path) -> np.ndarray:

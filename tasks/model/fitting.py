@@ -142,7 +142,6 @@ class FittedModel:
     Args:
         model: Ready to score.
         linear: The n-gram part, if it has one.
-        evidence: float16, shape (2 ** hash_bits,): the n-gram weights whose word the LSTM has learnt to weigh, if it takes any.
         lstm: The LSTM's training: history and best epoch.
         training: What it was fitted on.
         validation: What guided it.
@@ -152,7 +151,6 @@ class FittedModel:
 
     model: bundle.SentimentModel
     linear: FittedLinear | None
-    evidence: np.ndarray | None
     lstm: FittedLstm
     training: TrainingRows
     validation: TrainingRows
@@ -162,16 +160,14 @@ class FittedModel:
     @property
     def weights(self) -> dict[str, np.ndarray]:
         """The weights of all its parts, by name, as a bundle keeps them."""
-        return named_weights(self.linear, self.evidence, self.lstm)
+        return named_weights(self.linear, self.lstm)
 
 
-def named_weights(linear: FittedLinear | None, evidence: np.ndarray | None, lstm: FittedLstm) -> dict[str, np.ndarray]:
+def named_weights(linear: FittedLinear | None, lstm: FittedLstm) -> dict[str, np.ndarray]:
     """Return the weights of all parts, by part and name."""
     parts = {bundle.LSTM: lstm.weights}
     if linear is not None:
         parts[bundle.LINEAR] = linear.weights
-    if evidence is not None:
-        parts[bundle.EVIDENCE] = {"ngrams": evidence}
     return {f"{part}/{name}": value for part, weights in parts.items() for name, value in weights.items()}
 
 
@@ -216,31 +212,30 @@ def fit_model(
         trained_on=trained_on or {},
     )
 
-    linear = table = evidence = None
+    linear = evidence = None
     labels = training.sentiment.astype(np.float64)
 
     if settings.linear is not None:
         linear, out_of_fold = fit_linear_out_of_fold(training.ids, training.sentiment, settings.linear, settings.seed)
         labels = soften_labels(training.sentiment, out_of_fold, lstm_settings)
-        table, evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
+        evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
         tell("n-gram part fitted")
 
-    def join(linear: FittedLinear | None, table: np.ndarray | None, lstm: FittedLstm, taught: TaughtReviews | None) -> FittedModel:
-        weights = named_weights(linear, table, lstm)
-        model = bundle.assemble(bundle_settings, vocabulary, weights, StackWeights(), Decision(0.5, 0.5))
+    def join(linear: FittedLinear | None, lstm: FittedLstm, taught: TaughtReviews | None) -> FittedModel:
+        model = bundle.assemble(bundle_settings, vocabulary, named_weights(linear, lstm), StackWeights(), Decision(0.5, 0.5))
         logits = model.logits(validation.ids)
         stack = fit_stack(logits, validation.sentiment)
         y_score = apply_stack(logits, stack)
         decision = fit_decision(validation.sentiment, y_score, settings.decision)
         model = replace(model, stack=stack, decision=decision)
-        return FittedModel(model, linear, table, lstm, training, validation, taught, y_score)
+        return FittedModel(model, linear, lstm, training, validation, taught, y_score)
 
     texts = TokenIds.concatenate([training.ids, unlabelled]) if unlabelled else training.ids
     owners = fit_pair_owners(texts, lstm_settings.pair_buckets) if OWNERS in weight_shapes(lstm_settings) else None
     learn = partial(fit_lstm, seed=settings.seed, on_epoch=on_epoch, owners=owners, vectors=initial_vectors(texts, owners, settings))
     held_out = validation.ids, validation.sentiment
     lstm = learn(training.ids, labels, *held_out, lstm_settings, evidence=evidence)
-    fitted = join(linear, table, lstm, None)
+    fitted = join(linear, lstm, None)
     if unlabelled is None:
         return fitted
 
@@ -250,7 +245,7 @@ def fit_model(
     if settings.linear is not None:
         linear, out_of_fold = fit_linear_by_teacher(training.ids, training.sentiment, taught, settings.linear, settings.seed, *held_out)
         labels = soften_labels(training.sentiment, out_of_fold, lstm_settings)
-        table, evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
+        evidence = bring_evidence(linear, out_of_fold, validation.ids, lstm_settings, settings.linear)
     student = learn(
         texts,
         np.concatenate([labels, 1 / (1 + np.exp(-teacher))]),
@@ -264,7 +259,7 @@ def fit_model(
             evidence = Evidence(evidence.training[: len(training.ids.values)], evidence.validation)
         graduate = settings.self_training.graduate(lstm_settings)
         lstm = learn(training.ids, labels, *held_out, graduate, evidence=evidence, start=lstm.weights).after(lstm)
-    return join(linear, table, lstm, taught)
+    return join(linear, lstm, taught)
 
 
 def soften_labels(y: np.ndarray, out_of_fold: OutOfFold, lstm: LstmSettings) -> np.ndarray:
@@ -276,12 +271,9 @@ def soften_labels(y: np.ndarray, out_of_fold: OutOfFold, lstm: LstmSettings) -> 
 
 def bring_evidence(
     linear: FittedLinear, out_of_fold: OutOfFold, validation: TokenIds, lstm: LstmSettings, settings: LinearSettings
-) -> tuple[np.ndarray | None, Evidence | None]:
-    """Return the n-gram weights that tell the LSTM their word from now on, float16, and what they tell of each review; or nothing."""
-    if not lstm.evidence_size:
-        return None, None
-    table = linear.weights["ngrams"].astype(np.float16)
-    return table, Evidence(out_of_fold.evidence, ngram_evidence(validation, table, settings))
+) -> Evidence | None:
+    """Return what the n-gram part tells the LSTM of each review's n-grams, if that listens."""
+    return Evidence(out_of_fold.evidence, ngram_evidence(validation, linear.weights["ngrams"], settings)) if lstm.evidence_size else None
 
 
 def initial_vectors(texts: TokenIds, owners: np.ndarray | None, settings: TrainSettings) -> Embeddings | None:
@@ -294,7 +286,10 @@ def initial_vectors(texts: TokenIds, owners: np.ndarray | None, settings: TrainS
 
 @one_blas_thread()
 def refit_on_all(fitted: FittedModel, settings: TrainSettings) -> FittedModel:
-    """Fit the n-gram part once more, the validation rows among its training rows, now that they have done their work."""
+    """Fit the n-gram part once more, the validation rows among its training rows, now that they have done their work.
+
+    The LSTM hears its new word too: by no more than the tenth of reviews that came in, it differs from what it has learnt to weigh.
+    """
     if fitted.linear is None or settings.linear is None:
         return fitted
     ids = TokenIds.concatenate([fitted.training.ids, fitted.validation.ids])

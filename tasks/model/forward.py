@@ -136,15 +136,13 @@ class DefaultForward:
     def __init__(self, weights: Weights, settings: ForwardSettings, evidence_scale: float) -> None:
         use_one_blas_thread()
         self.words, self.pairs = weights["word_vectors/embeddings"], weights.get("pair_vectors/embeddings")
-        kernel, self.shift = weights["convolution/kernel"].copy(), weights["convolution/bias"]
+        kernel = weights["convolution/kernel"].copy()
         size, self.depth, self.filters = kernel.shape  # of the kernel, of what it reads, of what it gives
         kernel[:, self.words.shape[1] :] *= evidence_scale
         self.stride, self.length = settings.stride, settings.chunk_length
         self.steps = self.length // self.stride
         self.before = max((self.steps - 1) * self.stride + size - self.length, 0) // 2  # zeros before a chunk, as Keras' "same" has them
-        self.kernels = [
-            np.ascontiguousarray(kernel[start : start + self.stride].reshape(-1, self.filters)) for start in range(0, size, self.stride)
-        ]  # by stretch: (tokens * depth, filters)
+        self.kernels = self._arranged(kernel, weights["convolution/bias"])
         names = ("lstm_cell/kernel", "lstm_cell/recurrent_kernel", "lstm_cell/bias")
         self.forward, self.backward = (
             Cell(*(weights[f"bidirectional/{way}_lstm/{name}"] for name in names)) for way in ("forward", "backward")
@@ -179,30 +177,49 @@ class DefaultForward:
         table[:, :, -self.units - 1] = 1
         return table
 
+    def _arranged(self, kernel: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
+        """Return the kernel stretch by stretch, each shape (numbers told, filters), in the order in which `_convolve` tells them."""
+        vectors, evidence = np.split(kernel, [self.words.shape[1]], axis=1)
+        parts = []
+        for start in range(0, len(kernel), self.stride):
+            of_evidence = np.zeros((self.stride, evidence.shape[1], self.filters), np.float32)
+            seen = evidence[start : start + self.stride]
+            of_evidence[: len(seen)] = seen
+            rows = [np.zeros_like(bias) if start else bias, of_evidence, vectors[start : start + self.stride]]
+            parts.append(np.concatenate([part.reshape(-1, self.filters) for part in rows]))
+        return parts
+
     def _convolve(self, chunks: Chunks, order: np.ndarray, sees: np.ndarray, table: np.ndarray) -> None:
-        """Write what the convolution finds at each step into the table, of the chunks that see a word there."""
+        """Write what the convolution finds at each step into the table, of the chunks that see a word there.
+
+        Of a stretch is told, side by side: a one for the bias, the evidence of all its tokens, then the vectors of one after the other, so
+        that a part of the kernel that sees the first few of them reads from the start.
+        """
         parts, size = len(self.kernels), self.words.shape[1]
+        first = 1 + self.stride * (self.depth - size)  # number of a stretch that is of a vector
         words, pairs, evidence = (self._stretches(values, order) for values in (chunks.words, chunks.pairs, chunks.evidence))
         for number in range(self.steps + parts - 1):
             rows = sees[max(number - parts + 1, 0)]
-            told = self._space.array("told", rows, self.stride, self.depth)
+            told = self._space.array("told", rows, first + self.stride * size)
+            told[:, 0] = 1
+            told[:, 1:first] = evidence[number, :rows].reshape(rows, first - 1)
             vectors = self._vectors("words", self.words, words[number, :rows])
             if self.pairs is None:
-                told[:, :, :size] = vectors
+                told[:, first:] = vectors
             else:
-                np.add(vectors, self._vectors("pairs", self.pairs, pairs[number, :rows]), out=told[:, :, :size])
-            if self.depth > size:
-                told[:, :, size:] = evidence[number, :rows]
-            told[:, : max(self.before - number * self.stride, 0)] = 0  # beyond the chunk nothing is brought, not even padding's vector
-            told[:, max(self.before + self.length - number * self.stride, 0) :] = 0
-            flat = told.reshape(rows, self.stride * self.depth)
+                np.add(vectors, self._vectors("pairs", self.pairs, pairs[number, :rows]), out=told[:, first:])
+            beyond = self.before - number * self.stride  # tokens before the chunk: there nothing is brought, not even padding's vector
+            told[:, first : first + max(beyond, 0) * size] = 0
+            told[:, first + max(beyond + self.length, 0) * size :] = 0
             for part, kernel in enumerate(self.kernels):
                 step = number - part
                 if 0 <= step < self.steps:
                     found = table[step + 1, : sees[step], self._found]
-                    product = self._space.array("product", *found.shape)
-                    np.matmul(flat[: sees[step], : len(kernel)], kernel, out=product)
-                    np.add(found if part else self.shift, product, out=found)
+                    seen = told[: sees[step], : len(kernel)]
+                    if part:
+                        found += np.matmul(seen, kernel, out=self._space.array("product", *found.shape))
+                    else:
+                        np.matmul(seen, kernel, out=found)
             step = number - parts + 1
             if step >= 0:
                 found = table[step + 1, : sees[step], self._found]
@@ -216,8 +233,10 @@ class DefaultForward:
         return wide[:, : stretches * self.stride].reshape(len(order), stretches, self.stride, *values.shape[2:]).swapaxes(0, 1)
 
     def _vectors(self, name: str, table: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Return the vectors of ids, shape (num_rows, n), side by side: (num_rows, n * size)."""
         vectors = self._space.array(name, *ids.shape, table.shape[1])
-        return table.take(ids, axis=0, out=vectors, mode="clip")  # any other mode writes to an array of its own first
+        table.take(ids, axis=0, out=vectors, mode="clip")  # any other mode writes to an array of its own first
+        return vectors.reshape(len(ids), ids.shape[1] * table.shape[1])
 
     def _arrays(self, num_chunks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return gates, memory and product of `Cell.step`."""

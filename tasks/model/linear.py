@@ -58,18 +58,18 @@ def ngram_evidence(ids: TokenIds, weights: np.ndarray, settings: LinearSettings)
         float16, shape (num_tokens, max_ngram): a column for each length; 0 where an n-gram would begin in the review before.
     """
     return np.concatenate(
-        [_evidence(block, weights) for block in _hashed_blocks(ids, settings)] or [np.zeros((0, settings.max_ngram), np.float16)]
+        [_evidence(block, block.weighed(weights)) for block in _hashed_blocks(ids, settings)]
+        or [np.zeros((0, settings.max_ngram), np.float16)]
     )
 
 
-def logits_and_evidence(
-    ids: TokenIds, weights: dict[str, np.ndarray], table: np.ndarray, settings: LinearSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `linear_logits` and `ngram_evidence` do, each n-gram hashed once for both."""
+def logits_and_evidence(ids: TokenIds, weights: dict[str, np.ndarray], settings: LinearSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `linear_logits` and `ngram_evidence` do, each n-gram looked up once for both."""
     logits, evidence = [np.empty(0)], [np.zeros((0, settings.max_ngram), np.float16)]
     for block in _hashed_blocks(ids, settings):
-        logits.append(_sums(block, weights["ngrams"], settings))
-        evidence.append(_evidence(block, table))
+        weighed = block.weighed(weights["ngrams"])
+        logits.append(_sums(block, weighed, settings))
+        evidence.append(_evidence(block, weighed))
     return np.concatenate(logits).astype(np.float32) + weights["bias"], np.concatenate(evidence)
 
 
@@ -119,6 +119,10 @@ class _HashedNgrams:
         row = np.repeat(np.arange(len(self.lengths), dtype=np.uint32) << np.uint32(settings.hash_bits), self.lengths)
         return (self.buckets | row).ravel()
 
+    def weighed(self, weights: np.ndarray) -> np.ndarray:
+        """Return the weight of each n-gram, shape (max_ngram, num_tokens)."""
+        return weights.take(self.buckets, mode="clip")
+
     def too_early(self, n: int) -> np.ndarray:
         """Return the tokens at which no n-gram of this length ends, for want of words before them."""
         first = np.cumsum(self.lengths) - self.lengths
@@ -156,30 +160,22 @@ def _hashed_blocks(ids: TokenIds, settings: LinearSettings) -> Iterator[_HashedN
 
 def _distinct_ngrams(block: _HashedNgrams, settings: LinearSettings) -> tuple[np.ndarray, np.ndarray]:
     """Return the buckets of a block's distinct n-grams, row after row and ascending within a row, and how many each row has."""
-    row, bucket = _rows_and_buckets(_sorted_distinct(block.keys(settings)), settings)
-    return bucket.astype(np.int32), np.bincount(row, minlength=len(block.lengths))
+    keys, bits = np.unique(block.keys(settings)), np.uint32(settings.hash_bits)
+    return (keys & ((np.uint32(1) << bits) - np.uint32(1))).astype(np.int32), np.bincount(keys >> bits, minlength=len(block.lengths))
 
 
-def _sums(block: _HashedNgrams, weights: np.ndarray, settings: LinearSettings) -> np.ndarray:
-    """Return what the distinct n-grams of each review add up to, float64, shape (num_rows,).
+def _sums(block: _HashedNgrams, weighed: np.ndarray, settings: LinearSettings) -> np.ndarray:
+    """Return what the distinct n-grams of each review add up to, float64, shape (num_rows,), given what each weighs.
 
     In which order depends on the review's neighbours: of the 53 bits so many are spared that the 24 of the result do not.
     """
-    row, bucket = _rows_and_buckets(_distinct(block.keys(settings)), settings)
-    return np.bincount(row, weights.take(bucket, mode="clip"), len(block.lengths))
+    keys = block.keys(settings)
+    place = _places_of_distinct(keys)
+    return np.bincount(keys.take(place) >> np.uint32(settings.hash_bits), weighed.ravel().take(place), len(block.lengths))
 
 
-def _rows_and_buckets(keys: np.ndarray, settings: LinearSettings) -> tuple[np.ndarray, np.ndarray]:
-    return keys >> np.uint32(settings.hash_bits), keys & np.uint32((1 << settings.hash_bits) - 1)
-
-
-def _sorted_distinct(keys: np.ndarray) -> np.ndarray:
-    keys = np.sort(keys)
-    return keys[np.concatenate([np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1]])]
-
-
-def _distinct(keys: np.ndarray) -> np.ndarray:
-    """Return the different ones of some keys, uint32, in an order of their own: to sort them takes twice as long.
+def _places_of_distinct(keys: np.ndarray) -> np.ndarray:
+    """Return for each different one of some keys, uint32, a place where it stands, in no order: to sort them takes twice as long.
 
     Each key writes its place into a slot of a hash table; the last one there stands for all of its value. What finds another value
     standing in its slot, one key of twenty, is sorted.
@@ -190,14 +186,15 @@ def _distinct(keys: np.ndarray) -> np.ndarray:
     standing = np.empty(1 << bits, np.uint32)
     standing[slot] = place
     found = standing.take(slot, mode="clip")
-    return np.concatenate([keys[found == place], _sorted_distinct(keys[keys.take(found, mode="clip") != keys])])
+    crowded_out = np.flatnonzero(keys.take(found, mode="clip") != keys)
+    _, first = np.unique(keys[crowded_out], return_index=True)
+    return np.concatenate([place[found == place], crowded_out[first]])
 
 
-def _evidence(block: _HashedNgrams, weights: np.ndarray) -> np.ndarray:
-    """Return a block's evidence, float16, shape (num_tokens, max_ngram)."""
-    evidence = np.empty(block.buckets.shape[::-1], np.float16)
-    for n, buckets in enumerate(block.buckets, start=1):
-        evidence[:, n - 1] = weights[buckets]
+def _evidence(block: _HashedNgrams, weighed: np.ndarray) -> np.ndarray:
+    """Return a block's evidence, float16, shape (num_tokens, max_ngram), given what each n-gram weighs."""
+    evidence = weighed.T.astype(np.float16)
+    for n in range(1, len(weighed) + 1):
         evidence[block.too_early(n), n - 1] = 0
     return evidence
 
@@ -207,7 +204,7 @@ class FittedLinear:
     """The n-gram part.
 
     Args:
-        weights: `ngrams` float32 (2 ** hash_bits,), the log-odds that each n-gram adds; `bias` float32 (1,).
+        weights: `ngrams` float16 (2 ** hash_bits,), the log-odds that each n-gram adds; `bias` float32 (1,).
         slope: What a margin of the classifier is multiplied with to give log-odds.
         offset: What is then added.
     """
@@ -367,8 +364,8 @@ def _fit_scale(margins: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _scaled(weights: np.ndarray, bias: float, slope: float, offset: float) -> FittedLinear:
-    folded = {"ngrams": (slope * weights).astype(np.float32), "bias": np.array([slope * bias + offset], np.float32)}
-    return FittedLinear(folded, slope, offset)
+    ngrams: np.ndarray = (slope * weights).astype(np.float16)
+    return FittedLinear({"ngrams": ngrams, "bias": np.array([slope * bias + offset], np.float32)}, slope, offset)
 
 
 def _fit_margin(
@@ -390,5 +387,5 @@ def _fit_margin(
 
 def linear_logits(ids: TokenIds, weights: dict[str, np.ndarray], settings: LinearSettings) -> np.ndarray:
     """Return each review's log-odds of positive, float32, shape (num_rows,); a review without n-grams gets the bias."""
-    sums = [_sums(block, weights["ngrams"], settings) for block in _hashed_blocks(ids, settings)]
+    sums = [_sums(block, block.weighed(weights["ngrams"]), settings) for block in _hashed_blocks(ids, settings)]
     return np.concatenate(sums or [np.empty(0)]).astype(np.float32) + weights["bias"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import keras
 
 EVIDENCE_SCALE = 2.5  # an n-gram's log-odds are small beside the entries of a word vector
-_SCORING_CHUNKS, _SCORING_REVIEWS = 384, 256  # of one call when scoring: its arrays stay near the processor
+_SCORING_CHUNKS, _SCORING_REVIEWS = 768, 256  # of one call when scoring: its arrays stay near the processor
 OWNERS = "pair_owners"  # the name under which they stand among the weights
 Score = Callable[[TokenIds, np.ndarray | None], np.ndarray]
 
@@ -58,7 +58,7 @@ class LstmSettings(BaseModel, frozen=True, extra="forbid"):
         3, ge=0, le=3, description="n-gram lengths whose log-odds, by the n-gram part, each word brings along; 0 for none (default network)"
     )
     pretrained: bool = Field(True, description="start vectors of words and pairs from co-occurrences in the text (default network)")
-    filters: int = Field(96, ge=1, description="outputs of the strided convolution (default network)")
+    filters: int = Field(64, ge=1, description="outputs of the strided convolution (default network)")
     units: int = Field(48, ge=1, description="units of the LSTM, each way")
     word_dropout: float = Field(0.3, ge=0, lt=1, description="share of words replaced by the unknown word in training (default network)")
     embedding_dropout: float = Field(0.4, ge=0, lt=1, description="share of vector entries dropped in training (default network)")
@@ -180,23 +180,25 @@ def cut_into_chunks(ids: TokenIds, settings: LstmSettings, evidence: np.ndarray 
     read = np.minimum(ids.lengths, settings.sequence_length)
     num_chunks = np.maximum(-(-read // length), 1)
     review = np.repeat(np.arange(len(ids), dtype=np.int32), num_chunks)
-    first_chunk = np.concatenate([[0], np.cumsum(num_chunks)[:-1]])
-    start = ids.offsets[:-1][review] + (np.arange(len(review)) - first_chunk[review]) * length
-    place = start[:, None] + np.arange(length + 1)
-    inside = place < (ids.offsets[:-1] + read)[review][:, None]
-    values = ids.values if len(ids.values) else np.zeros(1, np.int32)
-    place = np.minimum(place, len(values) - 1)
-    words = np.where(inside, values[place], PADDING)
-    brought = np.zeros((words[:, :-1].size, settings.evidence_size), np.float16)
-    if evidence is not None and len(evidence):
-        filled = np.flatnonzero(inside[:, :-1])
-        brought[filled] = (evidence if len(filled) == len(evidence) else evidence[place[:, :-1].ravel()[filled]])[
-            :, : settings.evidence_size
-        ]
-    brought = brought.reshape(*words[:, :-1].shape, settings.evidence_size)
-    pairs = np.full(words[:, 1:].shape, NO_PAIR, np.int32) if owners is None else owned_buckets(words[:, :-1], words[:, 1:], owners)
-    known = np.where(words[:, :-1] < settings.num_words, words[:, :-1], UNKNOWN)
-    return Chunks(known.astype(np.int32), pairs, brought, review, len(ids))
+    tokens = ids.values
+    if len(tokens) > read.sum():
+        is_read = np.arange(len(tokens)) < np.repeat(ids.offsets[:-1] + read, ids.lengths)
+        tokens, evidence = tokens[is_read], None if evidence is None else evidence[is_read]
+    ends = np.cumsum(read)
+    place = np.arange(len(tokens)) + np.repeat((np.cumsum(num_chunks) - num_chunks) * length - (ends - read), read)
+
+    def spread(values: np.ndarray, nothing: int) -> np.ndarray:
+        spread_out = np.full((len(review) * length, *values.shape[1:]), nothing, values.dtype)
+        spread_out[place] = values
+        return spread_out.reshape(len(review), length, *values.shape[1:])
+
+    pairs = np.full(len(tokens), NO_PAIR, np.int32)
+    if owners is not None and len(tokens):
+        pairs[:-1] = owned_buckets(tokens[:-1], tokens[1:], owners)
+        pairs[ends[read > 0] - 1] = NO_PAIR  # the last token of a review has no follower
+    known = np.where(tokens < settings.num_words, tokens, np.int32(UNKNOWN))
+    brought = np.zeros((len(tokens), settings.evidence_size), np.float16) if evidence is None else evidence[:, : settings.evidence_size]
+    return Chunks(spread(known, PADDING), spread(pairs, NO_PAIR), spread(brought, 0), review, len(ids))
 
 
 def pad_before(ids: TokenIds, length: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.model.vocabulary import PADDING, TokenIds
 
-PAIR_MULTIPLIER, PAIR_OFFSET, PAIR_MIXER = np.int64(1_000_003), np.int64(7_919), np.int64(2_246_822_519)
+FIRST_MULTIPLIER, SECOND_MULTIPLIER, PAIR_MIXER = np.uint32(0x9E3779B1), np.uint32(0x85EBCA77), np.uint32(0xC2B2AE3D)
 MIN_COUNT = 2  # times that a pair must occur
 NO_PAIR = 0  # the bucket of all that have none of their own, and the owner of those that are nobody's
 
@@ -48,7 +48,10 @@ def pair_names(words: np.ndarray, followers: np.ndarray) -> np.ndarray:
 
 def pair_buckets(words: np.ndarray, followers: np.ndarray, num_buckets: int) -> np.ndarray:
     """Hash each word with its follower into 1 … num_buckets - 1; 0 where either is padding. int32, same shape."""
-    mixed: np.ndarray = words.astype(np.int64) * PAIR_MULTIPLIER + followers * PAIR_OFFSET
-    mixed = (mixed ^ (mixed >> 15)) * PAIR_MIXER
-    bucket = (mixed ^ (mixed >> 13)) % (num_buckets - 1) + 1
-    return np.where((words == PADDING) | (followers == PADDING), NO_PAIR, bucket).astype(np.int32)
+    mixed = words.astype(np.uint32) * FIRST_MULTIPLIER
+    mixed ^= followers.astype(np.uint32) * SECOND_MULTIPLIER
+    mixed ^= mixed >> np.uint32(15)
+    mixed *= PAIR_MIXER
+    bucket: np.ndarray = ((mixed * np.uint64(num_buckets - 1) >> np.uint64(32)) + np.uint64(1)).astype(np.int32)
+    bucket[(words == PADDING) | (followers == PADDING)] = NO_PAIR
+    return bucket

@@ -13,7 +13,7 @@ import numpy as np
 from tasks.model.bundle import LINEAR, LSTM, SentimentModel
 from tasks.model.linear import MULTIPLIERS, LinearSettings
 from tasks.model.lstm import LstmSettings
-from tasks.model.pairs import NO_PAIR, PAIR_MIXER, PAIR_MULTIPLIER, PAIR_OFFSET
+from tasks.model.pairs import FIRST_MULTIPLIER, NO_PAIR, PAIR_MIXER, SECOND_MULTIPLIER
 from tasks.model.runtime import import_tensorflow
 from tasks.model.text_graph import TokenGraph, lookup_table
 from tasks.model.vocabulary import PADDING, UNKNOWN
@@ -57,8 +57,6 @@ def serving_module(model: SentimentModel) -> Any:
             if model.linear is not None:
                 self.ngrams = tf.Variable(model.linear["ngrams"], trainable=False, name="ngrams")
                 self.bias = tf.Variable(model.linear["bias"], trainable=False, name="bias")
-            if model.evidence is not None:
-                self.evidence = tf.Variable(model.evidence, trainable=False, name="evidence")
 
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="reviews")])
         def serve(self, reviews: Any) -> dict[str, Any]:
@@ -82,7 +80,7 @@ def serving_module(model: SentimentModel) -> Any:
                 probability = tf.clip_by_value(probability, 1e-7, 1 - 1e-7)
                 logits = {LSTM: tf.cast(tf.math.log(probability / (1 - probability)), tf.float32)}
             else:
-                evidence = token_evidence(ids, self.evidence, settings.linear) if model.evidence is not None and settings.linear else None
+                evidence = token_evidence(ids, self.ngrams, settings.linear) if settings.lstm.evidence_size and settings.linear else None
                 logits = {LSTM: self.network(cut_into_chunks(ids, settings.lstm, evidence, self.owners), training=False)[:, 0]}
             if model.linear is not None and settings.linear is not None:
                 logits[LINEAR] = ngram_logits(ids, self.ngrams, self.bias, settings.linear)
@@ -119,11 +117,11 @@ def ngram_logits(ids: GraphIds, ngrams: Any, bias: Any, settings: LinearSettings
 
 
 def token_evidence(ids: GraphIds, weights: Any, settings: LinearSettings) -> Any:
-    """Return what the n-grams that end at each token say, float32 rounded to float16, as `linear.ngram_evidence` does."""
+    """Return what the n-grams that end at each token say, float32, as `linear.ngram_evidence` does."""
     tf = import_tensorflow()
     columns = []
     for n, _, place, bucket in hashed_ngrams(ids, settings):
-        found = tf.cast(tf.cast(tf.gather(weights, bucket), tf.float16), tf.float32)
+        found = tf.cast(tf.gather(weights, bucket), tf.float32)
         columns.append(tf.scatter_nd((place + n - 1)[:, None], found, tf.shape(ids.values, tf.int64)))
     return tf.stack(columns, axis=1)
 
@@ -162,9 +160,12 @@ def owned_buckets(words: Any, followers: Any, owners: Any) -> Any:
     def shifted(values: Any, bits: int) -> Any:
         return tf.bitwise.right_shift(values, tf.constant(bits, tf.int64))
 
-    mixed = words * int(PAIR_MULTIPLIER) + followers * int(PAIR_OFFSET)
-    mixed = tf.bitwise.bitwise_xor(mixed, shifted(mixed, 15)) * int(PAIR_MIXER)
-    bucket = tf.math.floormod(tf.bitwise.bitwise_xor(mixed, shifted(mixed, 13)), tf.size(owners, tf.int64) - 1) + 1
+    def times(values: Any, multiplier: np.uint32) -> Any:  # of 32 bits, as unsigned ones are multiplied
+        return tf.bitwise.bitwise_and(values * tf.constant(int(multiplier), tf.int64), tf.constant(0xFFFFFFFF, tf.int64))
+
+    mixed = tf.bitwise.bitwise_xor(times(words, FIRST_MULTIPLIER), times(followers, SECOND_MULTIPLIER))
+    mixed = times(tf.bitwise.bitwise_xor(mixed, shifted(mixed, 15)), PAIR_MIXER)
+    bucket = shifted(mixed * (tf.size(owners, tf.int64) - 1), 32) + 1
     bucket = tf.where((words == PADDING) | (followers == PADDING), tf.constant(NO_PAIR, tf.int64), bucket)
     name = tf.bitwise.bitwise_or(tf.bitwise.left_shift(words, tf.constant(32, tf.int64)), followers)
     return tf.cast(tf.where(tf.gather(owners, bucket) == name, bucket, tf.constant(NO_PAIR, tf.int64)), tf.int32)

@@ -115,7 +115,7 @@ def test_pairs_are_those_of_all_that_is_learnt_from(tmp_path: Path, calls: Calls
 
 
 def test_at_the_end_validation_rows_teach_the_n_grams(tmp_path: Path) -> None:
-    """An n-gram that only validation rows hold weighs nothing before, and something after; the LSTM stays as it is."""
+    """An n-gram that only validation rows hold weighs nothing before, and something after; the LSTM hears it and stays as it is."""
     fitted = fit(tmp_path)
     again = refit_on_all(fitted, SETTINGS)
     assert fitted.linear is not None and again.linear is not None and SETTINGS.linear is not None
@@ -127,3 +127,5 @@ def test_at_the_end_validation_rows_teach_the_n_grams(tmp_path: Path) -> None:
     assert told(again.linear) != told(fitted.linear)
     assert np.count_nonzero(again.linear.weights["ngrams"]) > np.count_nonzero(fitted.linear.weights["ngrams"])
     assert again.lstm is fitted.lstm
+    (before,), (after,) = (part.model.logits(film)["lstm"] for part in (fitted, again))
+    assert before != after

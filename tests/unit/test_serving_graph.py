@@ -49,10 +49,8 @@ def random_model(rules: tuple[CleanSettings, TokenizeSettings], lstm: LstmSettin
     parts = {"lstm": 1.0}
     if linear is not None:
         size = 1 << linear.hash_bits
-        weights |= {"linear/ngrams": rng.normal(0, 0.3, size).astype(np.float32), "linear/bias": np.array([0.2], np.float32)}
+        weights |= {"linear/ngrams": rng.normal(0, 0.3, size).astype(np.float16), "linear/bias": np.array([0.2], np.float32)}
         parts = {"lstm": 0.4, "linear": 0.6}
-        if lstm.evidence_size:
-            weights["evidence/ngrams"] = rng.normal(0, 0.3, size).astype(np.float16)
     settings = BundleSettings(model_id="m-random", clean=rules[0], tokenize=rules[1], lstm=lstm, linear=linear, trained_on={})
     return assemble(settings, vocabulary, weights, StackWeights(parts, -0.1), Decision(0.5, 0.5))
 
