@@ -1,4 +1,7 @@
-"""Layers that Keras has not, and some that it has, faster on a processor: those have its weights and results, and tests hold them to it."""
+"""Layers that Keras has not, and some that it has, faster on a processor.
+
+`StridedConvolution` and `BothWays` have the weights, the results and the gradients of Keras' own, and tests hold them to it.
+"""
 
 import math
 from typing import Any
