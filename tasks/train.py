@@ -24,8 +24,10 @@ from tasks.model.fitting import (
     refit_on_all,
     rows_of_side,
 )
+from tasks.model.lstm import OWNERS
 from tasks.model.origin import Origin
 from tasks.model.profile import profile_reviews, tally_reviews
+from tasks.model.quantisation import STEPS
 from tasks.outcome import log_step, prefect_state
 from tasks.progress import RunProgress, row_progress
 from tasks.reviews.language import guess_languages
@@ -85,7 +87,7 @@ def train_model(
         "history": fitted.lstm.history,
         "best_epoch": fitted.lstm.best_epoch,
         "summary": fitted.lstm.summary,
-        "num_parameters": int(sum(value.size for value in fitted.weights.values() if value.dtype.kind == "f")),
+        "num_parameters": int(sum(value.size for name, value in fitted.weights.items() if not name.endswith((OWNERS, STEPS)))),
         "stack": asdict(fitted.model.stack),
         "decision": asdict(fitted.model.decision),
     }

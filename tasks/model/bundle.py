@@ -20,7 +20,7 @@ from tasks.fingerprint import sha256_of_file
 from tasks.json_text import parse_json
 from tasks.model.decision import Decision
 from tasks.model.linear import LinearSettings, linear_logits, logits_and_evidence
-from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, weight_shapes
+from tasks.model.lstm import LstmScorer, LstmSettings, weight_shapes
 from tasks.model.stack import StackWeights, apply_stack, stacked_log_odds
 from tasks.model.vocabulary import TokenIds, Vocabulary
 from tasks.reviews.text import CleanSettings, TokenizeSettings, tokens_of
@@ -274,7 +274,7 @@ def assemble(
     for name, value in weights.items():
         part, _, rest = name.partition("/")
         parts.setdefault(part, {})[rest] = value
-    if parts.keys() > {LSTM, LINEAR} or (OWNERS in weight_shapes(settings.lstm) and OWNERS not in parts[LSTM]):
+    if parts.keys() > {LSTM, LINEAR} or parts[LSTM].keys() != weight_shapes(settings.lstm).keys():
         raise MachineError(
             f"Model {settings.model_id} was trained by an earlier version, whose models had other parts. Train again with "
             "this version; with --force-promote REASON where the model is the champion, as the two cannot be compared."

@@ -14,10 +14,11 @@ Source: Hochreiter & Schmidhuber (1997).
 import math
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from tasks.model.quantisation import PAIR_VECTORS, STEPS, WORD_VECTORS
 from tasks.model.runtime import use_one_blas_thread
 
 Weights = Mapping[str, np.ndarray]
@@ -80,12 +81,12 @@ class Workspace(threading.local):
     def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
 
-    def array(self, name: str, *shape: int) -> np.ndarray:
-        """Return a float32 array of this shape, whatever it holds."""
+    def array(self, name: str, *shape: int, dtype: Any = np.float32) -> np.ndarray:
+        """Return an array of this shape, whatever it holds; a name is always asked for with the same type."""
         size = math.prod(shape)
         held = self._arrays.get(name)
         if held is None or held.size < size:
-            held = self._arrays[name] = np.zeros(size, np.float32)
+            held = self._arrays[name] = np.zeros(size, dtype)
         return held[:size].reshape(shape)
 
 
@@ -135,9 +136,10 @@ class DefaultForward:
 
     def __init__(self, weights: Weights, settings: ForwardSettings, evidence_scale: float) -> None:
         use_one_blas_thread()
-        self.words, self.pairs = weights["word_vectors/embeddings"], weights.get("pair_vectors/embeddings")
+        self.words, self.pairs = weights[WORD_VECTORS], weights.get(PAIR_VECTORS)  # in steps
         kernel = weights["convolution/kernel"].copy()
         size, self.depth, self.filters = kernel.shape  # of the kernel, of what it reads, of what it gives
+        kernel[:, : self.words.shape[1]] *= weights[STEPS][:, None]
         kernel[:, self.words.shape[1] :] *= evidence_scale
         self.stride, self.length = settings.stride, settings.chunk_length
         self.steps = self.length // self.stride
@@ -197,17 +199,17 @@ class DefaultForward:
         """
         parts, size = len(self.kernels), self.words.shape[1]
         first = 1 + self.stride * (self.depth - size)  # number of a stretch that is of a vector
-        words, pairs, evidence = (self._stretches(values, order) for values in (chunks.words, chunks.pairs, chunks.evidence))
+        brought = chunks.evidence.astype(np.float32)  # at once: of rows a few numbers long it takes several times as long
+        words, pairs, evidence = (self._stretches(values, order) for values in (chunks.words, chunks.pairs, brought))
         for number in range(self.steps + parts - 1):
             rows = sees[max(number - parts + 1, 0)]
             told = self._space.array("told", rows, first + self.stride * size)
             told[:, 0] = 1
             told[:, 1:first] = evidence[number, :rows].reshape(rows, first - 1)
             vectors = self._vectors("words", self.words, words[number, :rows])
-            if self.pairs is None:
-                told[:, first:] = vectors
-            else:
-                np.add(vectors, self._vectors("pairs", self.pairs, pairs[number, :rows]), out=told[:, first:])
+            if self.pairs is not None:
+                vectors += self._vectors("pairs", self.pairs, pairs[number, :rows])
+            told[:, first:] = vectors
             beyond = self.before - number * self.stride  # tokens before the chunk: there nothing is brought, not even padding's vector
             told[:, first : first + max(beyond, 0) * size] = 0
             told[:, first + max(beyond + self.length, 0) * size :] = 0
@@ -234,7 +236,7 @@ class DefaultForward:
 
     def _vectors(self, name: str, table: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Return the vectors of ids, shape (num_rows, n), side by side: (num_rows, n * size)."""
-        vectors = self._space.array(name, *ids.shape, table.shape[1])
+        vectors = self._space.array(name, *ids.shape, table.shape[1], dtype=table.dtype)
         table.take(ids, axis=0, out=vectors, mode="clip")  # any other mode writes to an array of its own first
         return vectors.reshape(len(ids), ids.shape[1] * table.shape[1])
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, model_validator
 from tasks.model.forward import DefaultForward, TutorialForward
 from tasks.model.linear import LinearSettings
 from tasks.model.pairs import NO_PAIR, owned_buckets
+from tasks.model.quantisation import PAIR_VECTORS, STEPS, WORD_VECTORS, dequantise_vectors
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
 
@@ -176,26 +177,24 @@ def cut_into_chunks(ids: TokenIds, settings: LstmSettings, evidence: np.ndarray 
         evidence: float16, shape (num_tokens, at least evidence_size), of each token; zeros if not given.
         owners: Which pairs have a vector of their own, from `fit_pair_owners`; none if not given.
     """
-    length = settings.chunk_length
+    length, tokens = settings.chunk_length, ids.values
     read = np.minimum(ids.lengths, settings.sequence_length)
     num_chunks = np.maximum(-(-read // length), 1)
     review = np.repeat(np.arange(len(ids), dtype=np.int32), num_chunks)
-    tokens = ids.values
-    if len(tokens) > read.sum():
-        is_read = np.arange(len(tokens)) < np.repeat(ids.offsets[:-1] + read, ids.lengths)
-        tokens, evidence = tokens[is_read], None if evidence is None else evidence[is_read]
-    ends = np.cumsum(read)
-    place = np.arange(len(tokens)) + np.repeat((np.cumsum(num_chunks) - num_chunks) * length - (ends - read), read)
+    is_read = np.arange(len(tokens)) < np.repeat(ids.offsets[:-1] + read, ids.lengths)
+    read_tokens = np.flatnonzero(is_read)
+    first_place = (np.cumsum(num_chunks) - num_chunks) * length
+    token = np.full(len(review) * length, len(tokens))  # that stands at each place of the chunks; the one behind the last is none
+    token[read_tokens + np.repeat(first_place - ids.offsets[:-1], read)] = read_tokens
 
     def spread(values: np.ndarray, nothing: int) -> np.ndarray:
-        spread_out = np.full((len(review) * length, *values.shape[1:]), nothing, values.dtype)
-        spread_out[place] = values
-        return spread_out.reshape(len(review), length, *values.shape[1:])
+        with_nothing = np.concatenate([values, np.full((1, *values.shape[1:]), nothing, values.dtype)])
+        return with_nothing.take(token, axis=0, mode="clip").reshape(len(review), length, *values.shape[1:])
 
     pairs = np.full(len(tokens), NO_PAIR, np.int32)
     if owners is not None and len(tokens):
         pairs[:-1] = owned_buckets(tokens[:-1], tokens[1:], owners)
-        pairs[ends[read > 0] - 1] = NO_PAIR  # the last token of a review has no follower
+        pairs[(ids.offsets[:-1] + read - 1)[read > 0]] = NO_PAIR  # the last token of a review has no follower
     known = np.where(tokens < settings.num_words, tokens, np.int32(UNKNOWN))
     brought = np.zeros((len(tokens), settings.evidence_size), np.float16) if evidence is None else evidence[:, : settings.evidence_size]
     return Chunks(spread(known, PADDING), spread(pairs, NO_PAIR), spread(brought, 0), review, len(ids))
@@ -273,7 +272,7 @@ class LstmScorer:
     """A network with its weights, ready for any number of reviews; the neighbours of one change no more than how its sums are rounded."""
 
     def __init__(self, weights: dict[str, np.ndarray], settings: LstmSettings) -> None:
-        """Take weights by the names of `weight_shapes`: float32, but the owners int64.
+        """Take weights by the names of `weight_shapes`: float32, but the owners int64; vectors may be int8, as they stand in steps.
 
         Raises:
             ValueError: The names or shapes of the weights are not those of the network.
@@ -296,9 +295,9 @@ class LstmScorer:
     @cached_property
     def network(self) -> "keras.Model":
         """The Keras network with these weights, for what needs gradients or a graph."""
-        network = build_network(self.settings)
+        network, weights = build_network(self.settings), dequantise_vectors(self._weights)
         for variable in network.trainable_variables:
-            variable.assign(self._weights[variable.path])
+            variable.assign(weights[variable.path])
         return network
 
     def logits(self, ids: TokenIds, evidence: np.ndarray | None = None) -> np.ndarray:
@@ -329,7 +328,10 @@ class LstmScorer:
 
 
 def weight_shapes(settings: LstmSettings) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of a network's weights, as `network_weights` gives them, and of the owners of its pairs' vectors."""
+    """Return the names and shapes of what a network scores with.
+
+    They are those of `network_weights`, and beside them the steps of its vectors and the owners of its pairs' vectors.
+    """
 
     def lstm(prefix: str, depth: int) -> dict[str, tuple[int, ...]]:
         gates = 4 * settings.units
@@ -345,8 +347,9 @@ def weight_shapes(settings: LstmSettings) -> dict[str, tuple[int, ...]]:
             "tutorial/output/bias": (1,),
         }
     return {
-        "word_vectors/embeddings": (settings.num_words, size),
-        **({"pair_vectors/embeddings": (settings.pair_buckets, size), OWNERS: (settings.pair_buckets,)} if settings.pair_buckets else {}),
+        WORD_VECTORS: (settings.num_words, size),
+        **({PAIR_VECTORS: (settings.pair_buckets, size), OWNERS: (settings.pair_buckets,)} if settings.pair_buckets else {}),
+        STEPS: (size,),
         "convolution/kernel": (settings.kernel_size, size + settings.evidence_size, settings.filters),
         "convolution/bias": (settings.filters,),
         **lstm("bidirectional/forward_", settings.filters),

@@ -21,6 +21,7 @@ from tasks.model.lstm import (
     pad_before,
 )
 from tasks.model.pairs import fit_pair_owners
+from tasks.model.quantisation import dequantise_vectors, quantise_vectors
 from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
@@ -76,8 +77,9 @@ def fit_lstm(
     network = build_network(settings)
     fixed: dict[str, np.ndarray] = {}
     if start is not None:
+        whole = dequantise_vectors(start)
         for variable in network.trainable_variables:
-            variable.assign(start[variable.path])
+            variable.assign(whole[variable.path])
     if settings.network == "tutorial":
         largest = int(max(training.values.max(initial=0), validation.values.max(initial=0)))
         if largest >= settings.num_words:
@@ -114,7 +116,7 @@ def fit_lstm(
         if on_epoch:
             on_epoch(entry)
         if settings.patience == 0 or not best or entry["val_loss"] < history[best_epoch - 1]["val_loss"]:
-            best, best_epoch = network_weights(network) | fixed, epoch
+            best, best_epoch = quantise_vectors(network_weights(network)) | fixed, epoch
         elif epoch - best_epoch >= settings.patience:
             break
     lines: list[str] = []

@@ -13,6 +13,7 @@ from tasks.model.explain import TYPE, distinct_words, estimate_effects, explain_
 from tasks.model.gradients import token_moves
 from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, build_network, network_weights
 from tasks.model.pairs import fit_pair_owners
+from tasks.model.quantisation import PAIR_VECTORS, STEPS, WORD_VECTORS
 from tasks.model.vocabulary import TokenIds
 from tasks.split import split_artifact
 from tasks.store import Store
@@ -118,7 +119,7 @@ def test_named_words_move_the_score(model: SentimentModel, reviews: pa.Array) ->
     own = [np.flatnonzero(words.row == row) for row in rows]
     chosen = [np.array([n for n in own[row] if texts[n] in {entry["word"] for entry in named[row]}], np.int64) for row in rows]
     draw = random.Random(0)
-    at_random = [[np.array(draw.sample(own[row].tolist(), len(chosen[row])), np.int64) for row in rows] for _ in range(10)]
+    at_random = [[np.array(draw.sample(own[row].tolist(), len(chosen[row])), np.int64) for row in rows] for _ in range(100)]
 
     whole = model.log_odds(words.ids)
     moved = np.abs(model.log_odds(without_words(words, chosen, rows)) - whole)
@@ -216,6 +217,8 @@ def random_weights(settings: LstmSettings) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(0)
     fresh = network_weights(build_network(settings))
     weights = {name: draw.normal(0, 0.5, value.shape).astype(np.float32) for name, value in fresh.items()}
+    if settings.network == "default":
+        weights[STEPS] = np.ones(settings.embedding_size, np.float32)
     if not settings.pair_buckets:
         return weights
     row = np.arange(2, 30, dtype=np.int32)
@@ -244,11 +247,11 @@ def test_a_move_is_a_slope(network: str) -> None:
 
 def test_pairs_and_evidence_count_for_each_of_their_tokens() -> None:
     """With blank word vectors only pairs and evidence move the score: each for the tokens that it spans, none for those not read."""
-    weights = random_weights(SMALL) | {"word_vectors/embeddings": np.zeros((30, 6), np.float32)}
+    weights = random_weights(SMALL) | {WORD_VECTORS: np.zeros((30, 6), np.float32)}
     ids = TokenIds(np.array([5, 6, 7, 8, *range(2, 30)], np.int32), np.array([0, 4, 32]))
     evidence = np.zeros((32, 3), np.float16)
     evidence[2, 1] = 1  # of the two words that end at the third token
-    without_pairs = weights | {"pair_vectors/embeddings": np.zeros((4096, 6), np.float32)}
+    without_pairs = weights | {PAIR_VECTORS: np.zeros((4096, 6), np.float32)}
 
     of_evidence = token_moves(LstmScorer(without_pairs, SMALL))(ids, evidence)
     of_pairs = token_moves(LstmScorer(weights, SMALL))(ids, None)

@@ -8,6 +8,7 @@ import pytest
 from test_lstm import TINY, TINY_TUTORIAL, random_rows, random_weights, token_ids
 
 from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, cut_into_chunks, network_weights, weight_shapes
+from tasks.model.quantisation import STEPS
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_reviews_without_words_score_alone_as_among_others(kernel_size: int) -> 
 def test_weights_have_the_names_and_shapes_of_the_network(settings: LstmSettings) -> None:
     """What a bundle must hold is known without Keras, and is what Keras says."""
     made = network_weights(LstmScorer(random_weights(settings), settings).network)
-    assert {name: shape for name, shape in weight_shapes(settings).items() if name != OWNERS} == {
+    assert {name: shape for name, shape in weight_shapes(settings).items() if name not in {OWNERS, STEPS}} == {
         name: value.shape for name, value in made.items()
     }
     assert (OWNERS in weight_shapes(settings)) == ("pair_vectors/embeddings" in made)

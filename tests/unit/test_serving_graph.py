@@ -10,6 +10,7 @@ from tasks.model.decision import Decision
 from tasks.model.linear import LinearSettings
 from tasks.model.lstm import OWNERS, LstmSettings, build_network, network_weights
 from tasks.model.pairs import fit_pair_owners
+from tasks.model.quantisation import quantise_vectors
 from tasks.model.serving_graph import P_POSITIVE, SCORED, score_with, serving_module
 from tasks.model.stack import StackWeights
 from tasks.model.text_graph import TokenGraph
@@ -39,9 +40,9 @@ def random_model(rules: tuple[CleanSettings, TokenizeSettings], lstm: LstmSettin
     words = VocabularySettings.tutorial() if lstm.network == "tutorial" else VocabularySettings()
     vocabulary = fit_vocabulary([tokenize_reviews(clean_reviews(pa.array(REVIEWS[:100]), rules[0]), rules[1])], words)
     rng = np.random.default_rng(3)
-    weights = {
-        f"lstm/{name}": rng.normal(0, 0.7, value.shape).astype(np.float32) for name, value in network_weights(build_network(lstm)).items()
-    }
+    fresh = network_weights(build_network(lstm))
+    weights = quantise_vectors({name: rng.normal(0, 0.7, value.shape).astype(np.float32) for name, value in fresh.items()})
+    weights = {f"lstm/{name}": value for name, value in weights.items()}
     if lstm.pair_buckets:
         tokens = tokenize_reviews(clean_reviews(pa.array(REVIEWS), rules[0]), rules[1])
         weights[f"lstm/{OWNERS}"] = fit_pair_owners(vocabulary.encode(pa.concat_arrays([tokens, tokens])), lstm.pair_buckets)
