@@ -252,6 +252,7 @@ def fit_model(
         *held_out,
         settings.self_training.student(lstm_settings),
         evidence=evidence,
+        times=settings.self_training.times(len(training.ids), len(unlabelled)),
     )
     lstm = student.after(lstm)
     if settings.self_training.last_epochs:

@@ -50,6 +50,7 @@ def fit_lstm(
     vectors: Embeddings | None = None,
     evidence: Evidence | None = None,
     start: dict[str, np.ndarray] | None = None,
+    times: np.ndarray | None = None,
 ) -> FittedLstm:
     """Train the network and keep the weights of the epoch with the lowest validation loss; of the last where nothing stops early.
 
@@ -65,6 +66,7 @@ def fit_lstm(
         vectors: Where the vectors of words and of these owners start; if not given, at random and at zero (default network).
         evidence: What the n-gram part says of every token (default network).
         start: Weights to go on from, which have the same owners; fresh ones if not given.
+        times: int, shape (num_training,): how often an epoch goes through each training review; once if not given (default network).
 
     Raises:
         CallerError: Training diverged, or the vocabulary holds more words than the tutorial network.
@@ -99,7 +101,8 @@ def fit_lstm(
             owners = fit_pair_owners(training, settings.pair_buckets) if owners is None else owners
             fixed = {OWNERS: owners}
         chunks = cut_into_chunks(training, settings, evidence.training if evidence else None, owners)
-        train_epoch = _chunked_epochs(tf, network, chunks, y_training, settings, seed)
+        rows = np.repeat(np.arange(chunks.num_reviews), 1 if times is None else times)
+        train_epoch = _chunked_epochs(tf, network, chunks, y_training, rows, settings, seed)
         scorer = LstmScorer.of_network(network, settings, owners)
         measure = _measurement(scorer, validation, y_validation, evidence.validation if evidence else None)
 
@@ -181,36 +184,35 @@ def _initial_vectors(vectors: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _chunked_epochs(
-    tf: Any, network: Any, chunks: Chunks, y: np.ndarray, settings: LstmSettings, seed: int
+    tf: Any, network: Any, chunks: Chunks, y: np.ndarray, rows: np.ndarray, settings: LstmSettings, seed: int
 ) -> Callable[[int], dict[str, float]]:
     step = _training_step(tf, network, settings)
     order = np.random.default_rng(seed)
-    steps_in_all = settings.epochs * -(-chunks.num_reviews // settings.batch_size)
+    steps_in_all = settings.epochs * -(-len(rows) // settings.batch_size)
     done = 0
 
     def train_epoch(epoch: int) -> dict[str, float]:
         nonlocal done
         loss = right = 0.0
         rate = settings.learning_rate
-        for *inputs, labels in _batches(chunks, y, settings.batch_size, order):
+        for *inputs, labels in _batches(chunks, y, order.permutation(rows), settings.batch_size):
             if settings.decay:
                 rate = settings.learning_rate * 0.5 * (1 + np.cos(np.pi * done / steps_in_all))
             done += 1
             batch_loss, batch_right = step(*inputs, labels, np.float32(rate), np.float32(done))
             loss += float(batch_loss) * len(labels)
             right += float(batch_right)
-        return {"loss": loss / chunks.num_reviews, "accuracy": right / chunks.num_reviews, "learning_rate": float(rate)}
+        return {"loss": loss / len(rows), "accuracy": right / len(rows), "learning_rate": float(rate)}
 
     return train_epoch
 
 
-def _batches(chunks: Chunks, y: np.ndarray, batch_size: int, order: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield the reviews in random order, a batch at a time: what the network takes of their chunks, and their labels."""
+def _batches(chunks: Chunks, y: np.ndarray, in_order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield reviews in this order, a batch at a time: what the network takes of their chunks, and their labels."""
     first = np.searchsorted(chunks.review, np.arange(chunks.num_reviews + 1))
     lengths = np.diff(first)
-    shuffled = order.permutation(chunks.num_reviews)
-    for start in range(0, chunks.num_reviews, batch_size):
-        rows = shuffled[start : start + batch_size]
+    for start in range(0, len(in_order), batch_size):
+        rows = in_order[start : start + batch_size]
         counts = lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         place = np.arange(offsets[-1]) + np.repeat(first[rows] - offsets[:-1], counts)

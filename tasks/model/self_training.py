@@ -13,7 +13,8 @@ class SelfTrainingSettings(BaseModel, frozen=True, extra="forbid"):
 
     max_reviews: int = Field(100_000, ge=1, description="unlabelled reviews that are used, at most, chosen by their texts' hashes")
     epochs: int = Field(1, ge=1, description="times the LSTM goes through labelled and unlabelled reviews together")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's step size at the start of that")
+    labelled_times: int = Field(3, ge=1, description="times that each labelled review is among them, an unlabelled one being there once")
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size at the start of that")
     last_epochs: int = Field(1, ge=0, description="times it then goes through the labelled reviews alone")
     last_learning_rate: float = Field(3e-4, gt=0, le=1, description="Adam's step size at the start of those")
     certain_share: float = Field(0.8, gt=0, le=1, description="share of the unlabelled reviews, the most certain ones, for the n-gram part")
@@ -22,10 +23,14 @@ class SelfTrainingSettings(BaseModel, frozen=True, extra="forbid"):
     def student(self, lstm: LstmSettings) -> LstmSettings:
         """Return how the LSTM learns the second time: from fresh weights, the teacher's probabilities as labels of the unlabelled reviews.
 
-        Source: Xie et al. (2020), "Self-training with noisy student improves ImageNet classification": soft labels, dropout as the noise.
-        Adversarial changes as more of it cost twice the time and gave nothing (docs/ablation.md).
+        Source: Xie et al. (2020), "Self-training with noisy student improves ImageNet classification": soft labels, dropout and harder
+        batches as the noise.
         """
-        return lstm.model_copy(update={"epochs": self.epochs, "learning_rate": self.learning_rate, "adversarial": 0.0})
+        return lstm.model_copy(update={"epochs": self.epochs, "learning_rate": self.learning_rate})
+
+    def times(self, num_labelled: int, num_unlabelled: int) -> np.ndarray:
+        """Return how often an epoch of the student goes through each review, labelled ones first; int, shape (num_reviews,)."""
+        return np.repeat([self.labelled_times, 1], [num_labelled, num_unlabelled])
 
     def graduate(self, lstm: LstmSettings) -> LstmSettings:
         """Return how the student goes on, with labelled reviews alone: what people say of them, the teacher did not know.

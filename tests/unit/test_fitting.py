@@ -94,6 +94,7 @@ def test_the_student_learns_what_the_teacher_says(tmp_path: Path, calls: Calls) 
     praised = np.arange(60) % 2 == 0
     assert (student["labels"][120:][praised] > 0.5).all() and (student["labels"][120:][~praised] < 0.5).all()
     assert len(student["evidence"].training) == len(student["ids"].values)
+    assert student["times"].tolist() == [3] * 120 + [1] * 60
     # The last epoch goes on from the student, with the labelled reviews as the student knew them.
     assert graduate["ids"] is teacher["ids"] and "start" not in student
     np.testing.assert_array_equal(graduate["labels"], student["labels"][:120])

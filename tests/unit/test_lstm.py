@@ -253,6 +253,18 @@ def test_training_goes_on_from_weights(fitted: dict[str, Any]) -> None:
     assert all(np.allclose(went_on[name], start[name], atol=1e-6) for name in start)
 
 
+def test_times_are_as_good_as_copies(fitted: dict[str, Any]) -> None:
+    """A review that an epoch goes through three times teaches what three copies of it teach, to the last bit."""
+    (train, y), (validation, y_validation) = fitted["train"], fitted["validation"]
+    times = np.where(np.arange(100) < 30, 3, 1)
+    settings, owners = TINY.model_copy(update={"epochs": 1}), fit_pair_owners(train, TINY.pair_buckets)
+    some, copies = np.arange(100), np.repeat(np.arange(100), times)
+    counted = fit_lstm(train.take(some), y[some], validation, y_validation, settings, 0, owners=owners, times=times)
+    copied = fit_lstm(train.take(copies), y[copies], validation, y_validation, settings, 0, owners=owners)
+    assert all(counted.weights[name].tobytes() == copied.weights[name].tobytes() for name in copied.weights)
+    assert counted.history[0]["loss"] == copied.history[0]["loss"]
+
+
 def test_word_vectors_are_changed_to_where_a_review_has_more_loss() -> None:
     """Each review's change lies along its own slope, as long as its tokens want it, however steep; flat ones are left alone."""
     words = np.array([[3, 4, 0], [5, 6, 7], [8, 0, 0], [9, 9, 9]], np.int32)
