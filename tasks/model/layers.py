@@ -32,7 +32,7 @@ class ByteDropout(keras.layers.Dropout):  # type: ignore[misc]
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return inputs, in training some of them replaced by zeros and the others made larger for it."""
-        num_kept = 256 - round(256 * self.rate)
+        num_kept = max(256 - round(256 * self.rate), 1)
         if not training or num_kept == 256:
             return inputs
         seed = tf.cast(self.seed_generator.next(), tf.int32)
@@ -105,7 +105,7 @@ class BothWays(keras.layers.Bidirectional):  # type: ignore[misc]
     """
 
     def build(self, sequences_shape: Any) -> None:
-        """Make the weights of both ways."""
+        """Make the weights of both ways; Keras asks that `build` takes what `call` takes, and its own takes initial states too."""
         super().build(sequences_shape)
 
     def compute_output_shape(self, sequences_shape: Any) -> tuple[Any, ...]:

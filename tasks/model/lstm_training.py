@@ -54,6 +54,8 @@ def fit_lstm(
 ) -> FittedLstm:
     """Train the network and keep the weights of the epoch with the lowest validation loss; of the last where nothing stops early.
 
+    The loss is that of the network in training; its vectors are rounded when they are kept (`tasks.model.quantisation`).
+
     Args:
         training: Training reviews.
         y_training: float or int, shape (num_training,): 1 positive, 0 negative, or a probability in between.

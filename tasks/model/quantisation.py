@@ -1,4 +1,4 @@
-"""Vectors of words and pairs in a byte an entry: scoring reads a quarter of the memory, and a bundle is a quarter of the size.
+"""Vectors of words and pairs in a byte an entry: scoring reads a quarter of the memory for them, and a bundle is a third of the size.
 
 Entries are whole multiples of a step that each column of both tables has, at most 63 of them either way: the vector of a word and that of
 a pair then add up within a byte. The step goes into the weights that read the column, so that no entry is ever multiplied with it.
@@ -23,7 +23,7 @@ def quantise_vectors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not tables:
         return weights
     largest = np.max([np.abs(table).max(axis=0) for table in tables.values()], axis=0)
-    steps = np.where(largest > 0, largest / MOST_STEPS, 1).astype(np.float32)
+    steps = np.where(largest > np.finfo(np.float32).tiny * MOST_STEPS, largest / MOST_STEPS, 1).astype(np.float32)
     return {**weights, **{name: np.rint(table / steps).astype(np.int8) for name, table in tables.items()}, STEPS: steps}
 
 

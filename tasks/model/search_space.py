@@ -51,7 +51,7 @@ SEARCHED = (
     Searched("model.epochs", 2, 5, step=1),
     Searched("model.batch_size", choices=(32, 64, 128)),
     Searched("model.units", 32, 128, step=16),
-    Searched("model.filters", 64, 192, step=32),
+    Searched("model.filters", 32, 128, step=32),
     Searched("model.embedding_size", 48, 128, step=8),
     Searched("model.pair_buckets", choices=(1 << 16, 1 << 18, 1 << 20)),
     Searched("model.word_dropout", high=0.6),
@@ -66,6 +66,7 @@ SEARCHED = (
 )
 SEARCHED_WITH_UNLABELLED = (
     Searched("self_training.epochs", 1, 3, step=1),
+    Searched("self_training.labelled_times", 1, 4, step=1),
     Searched("self_training.learning_rate", 5e-4, 5e-3),
     Searched("self_training.certain_share", 0.4, 1.0),
     Searched("self_training.weight", 0.1, 1.0),

@@ -26,6 +26,17 @@ def test_operations_have_one_thread_or_as_many_as_the_environment_says(monkeypat
     assert num_threads() == 3 == describe_machine().threads
 
 
+def test_tensorflow_is_told_so_too() -> None:
+    """What the environment says in vain does not reach TensorFlow, which would take as many threads as there are processors."""
+    program = (
+        "import os; from tasks.model.runtime import import_tensorflow; import_tensorflow(); print(os.environ['TF_NUM_INTRAOP_THREADS'])"
+    )
+    for value, expected in (("0", "1"), ("2", "2")):
+        environment = os.environ | {"TF_NUM_INTRAOP_THREADS": value}
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+        assert told.stdout.strip() == expected
+
+
 def test_matrices_are_multiplied_on_one_thread() -> None:
     """Within the block BLAS has one thread, after it as many as before."""
     before = blas_threads()

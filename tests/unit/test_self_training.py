@@ -47,6 +47,14 @@ def test_a_word_that_only_the_teacher_knows_is_learnt() -> None:
     assert earlier.best_epoch == 2
 
 
+def test_the_student_learns_from_harder_batches_and_the_graduate_does_not() -> None:
+    """With the LSTM's own; the steps are those of self-training."""
+    settings, lstm = SelfTrainingSettings(), TINY.model_copy(update={"adversarial": 0.05})
+    student, graduate = settings.student(lstm), settings.graduate(lstm)
+    assert (student.adversarial, student.epochs, student.learning_rate) == (0.05, settings.epochs, settings.learning_rate)
+    assert (graduate.adversarial, graduate.epochs, graduate.learning_rate) == (0, settings.last_epochs, settings.last_learning_rate)
+
+
 def test_settings_have_borders() -> None:
     """No share, no weight and no review at all are refused."""
     for wrong in ({"certain_share": 0}, {"weight": 0}, {"max_reviews": 0}, {"epochs": 0}):
