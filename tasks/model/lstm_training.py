@@ -121,12 +121,12 @@ def fit_lstm(
         if on_epoch:
             on_epoch(entry)
         if settings.patience == 0 or not best or entry["val_loss"] < history[best_epoch - 1]["val_loss"]:
-            best, best_epoch = quantise_vectors(network_weights(network)) | fixed, epoch
+            best, best_epoch = network_weights(network), epoch
         elif epoch - best_epoch >= settings.patience:
             break
     lines: list[str] = []
     network.summary(print_fn=lambda line, **_: lines.append(line), line_length=100)
-    return FittedLstm(best, history, best_epoch, "\n".join(lines))
+    return FittedLstm(quantise_vectors(best) | fixed, history, best_epoch, "\n".join(lines))
 
 
 def soften(y: np.ndarray, teacher: np.ndarray, share: float) -> np.ndarray:
