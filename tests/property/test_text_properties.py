@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,10 @@ from tasks.reviews.readers import ReaderSettings, read_batches
 from tasks.reviews.sample import SampleSettings, generate_reviews
 from tasks.reviews.stop_words import ENGLISH_STOP_WORDS
 from tasks.reviews.text import (
+    MARKS,
+    NOT_TOKENS,
+    NOT_WORDS,
+    TAG,
     CleanSettings,
     TokenizeSettings,
     clean_reviews,
@@ -55,6 +60,30 @@ def test_tutorial_cleaning_is_the_articles_on_every_character(context: str) -> N
 def test_tutorial_cleaning_is_the_articles_on_any_text(reviews: list[str], stop_words: list[str]) -> None:
     """Whatever is written, in whatever script, with whatever stop words."""
     _assert_equals_article(reviews, tuple(stop_words))
+
+
+def _assert_follows_expressions(reviews: list[str]) -> None:
+    """The default rules as the exported graph has them: one regular expression after the other, review by review."""
+    text = pc.utf8_lower(pa.array(reviews, pa.string()))
+    text = pc.replace_substring_regex(pc.replace_substring(pc.replace_substring(text, "’", "'"), "_", " "), TAG, " ")
+    for punctuation, others in ((True, NOT_TOKENS), (False, NOT_WORDS)):
+        apart = [re.sub(f"([{MARKS}])", r" \1 ", review) for review in pc.replace_substring_regex(text, others, " ").to_pylist()]
+        expected = [[token for token in review.split(" ") if token] for review in apart]
+        clean = CleanSettings(punctuation=punctuation)
+        assert tokens_of(pa.array(reviews, pa.string()), clean, TokenizeSettings()).to_pylist() == expected
+
+
+@pytest.mark.parametrize("context", ["{0}", "Ab{0}C'{0}'s", "'{0}'", "a{0}'", "a<{0}>b <b{0}>."])
+def test_default_tokens_are_those_of_the_expressions_on_every_character(context: str) -> None:
+    """Every character of the Basic Multilingual Plane, each a review beside the next, read byte by byte as by expressions."""
+    _assert_follows_expressions([context.format(character) for character in PLANE])
+
+
+@QUICK
+@given(TEXTS)
+def test_default_tokens_are_those_of_the_expressions_on_any_text(reviews: list[str]) -> None:
+    """Whatever is written, and whatever review stands before and after it."""
+    _assert_follows_expressions(reviews)
 
 
 def test_tutorial_cleaning_is_the_articles_on_generated_reviews() -> None:
