@@ -3,7 +3,8 @@
 `StridedConvolution` and `BothWays` have the weights, the results and the gradients of Keras' own, and tests hold them to it.
 """
 
-import math
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -80,26 +81,105 @@ class MaskedPooling(keras.layers.Layer):  # type: ignore[misc]
 
 
 class StridedConvolution(keras.layers.Conv1D):  # type: ignore[misc]
-    """Keras' Conv1D with padding "same", as products of a few large matrices, forwards and backwards."""
+    """Keras' Conv1D with padding "same" over arrays side by side, as if joined in their depth, as products of large matrices."""
 
-    def call(self, x: Any) -> Any:
-        """Return what the filters find, float32: (chunks, length, depth) → (chunks, length / strides, filters)."""
-        (stride,), (size,), (_, length, depth) = self.strides, self.kernel_size, x.shape
-        steps, piece = length // stride, math.gcd(stride, size)
-        stretches, pieces = steps - 1 + -(-size // stride), stride // piece
-        before = max((steps - 1) * stride + size - length, 0) // 2
-        wide = tf.pad(x, ((0, 0), (before, stretches * stride - length - before), (0, 0)))
-        told = tf.split(tf.reshape(wide, (-1, stride * depth)), pieces, 1)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.input_spec = None  # which would have one array alone
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights of Keras' own for the depths together."""
+        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+        super().build((*shapes[0][:2], sum(shape[2] for shape in shapes)))
+        self.input_spec = None
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """Return (None, steps, filters)."""
+        chunks, length, _ = input_shape[0] if isinstance(input_shape, list) else input_shape
+        return (chunks, length // self.strides[0], self.filters)
+
+    def call(self, inputs: Any) -> Any:
+        """Return what the filters find, float32: arrays of (chunks, length, depth) → (chunks, length / strides, filters)."""
+        arrays = inputs if isinstance(inputs, list) else [inputs]
+        kernels = tf.split(self.kernel, [array.shape[2] for array in arrays], 1)
         found = self.bias
-        for number, kernel in enumerate(tf.split(self.kernel, size // piece)):
-            product = tf.matmul(told[number % pieces], tf.reshape(kernel, (-1, self.filters)))
-            product = tf.reshape(product, (-1, stretches, self.filters))
-            found += tf.slice(product, (0, number // pieces, 0), (-1, steps, -1))
+        for array, kernel in zip(arrays, kernels, strict=True):
+            found += _convolve(array, kernel, self.strides[0])
         return self.activation(found)
 
 
+def _convolve(x: Any, kernel: Any, stride: int) -> Any:
+    """Convolve (chunks, length, depth) by (size, depth, filters), zeros around, a step every `stride`: (chunks, steps, filters).
+
+    A step sees a stretch of `stride` whole, which lies in memory as the product needs it, and beside it the ends of its neighbours.
+    TensorFlow's own gradient of that would copy x five times.
+    """
+    (_, length, depth), (size, _, filters) = x.shape, kernel.shape
+    steps, before = length // stride, (size - stride) // 2
+    back, on = (-(-beside // stride) for beside in (before, size - stride - before))  # how many stretches away the neighbours lie
+    starts = {away: before + stride * away for away in range(-back, on + 1)}  # where in the kernel each stretch begins
+
+    @tf.custom_gradient
+    def convolve(x: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+        own = tf.reshape(x, (-1, stride * depth))
+        outer = tf.concat([kernel[:before], kernel[before + stride :]], 0)  # what falls on the neighbours
+        around = _neighbours(tf.reshape(x, (-1, steps, stride, depth)), starts, size)
+        found = own @ _as_matrix(kernel[before : before + stride]) + around @ _as_matrix(outer)
+
+        def gradients(upstream: Any) -> tuple[Any, Any]:
+            flat = tf.reshape(upstream, (-1, filters))
+            by_own, by_outer = (_by_kernel(seen, flat, depth) for seen in (own, around))
+            by_x = []
+            for first, last, seen_from in _groups(starts, size, stride):
+                slopes = tf.concat([_shifted(upstream, -away) for away in seen_from], 2)
+                parts = [kernel[starts[away] + first : starts[away] + last] for away in seen_from]
+                turned = tf.concat([tf.transpose(part, (2, 0, 1)) for part in parts], 0)
+                by_x.append(tf.reshape(slopes, (-1, turned.shape[0])) @ tf.reshape(turned, (turned.shape[0], -1)))
+            return tf.reshape(tf.concat(by_x, 1), tf.shape(x)), tf.concat([by_outer[:before], by_own, by_outer[before:]], 0)
+
+        return tf.reshape(found, (-1, steps, filters)), gradients
+
+    return convolve(x, kernel)
+
+
+def _neighbours(stretches: Any, starts: dict[int, int], size: int) -> Any:
+    """Return what each step sees beside its own stretch: (chunks, steps, stride, depth) → (chunks * steps, (size - stride) * depth)."""
+    _, steps, stride, depth = stretches.shape
+    if size == stride:
+        return tf.zeros((steps * tf.shape(stretches)[0], 0))
+    ends = [_shifted(stretches[:, :, max(-start, 0) : size - start], away) for away, start in starts.items() if away]
+    rows = tf.concat([tf.reshape(end, (-1, steps, end.shape[2] * depth)) for end in ends], 2)
+    return tf.reshape(rows, (-1, (size - stride) * depth))
+
+
+def _as_matrix(kernel: Any) -> Any:
+    return tf.reshape(kernel, (-1, kernel.shape[2]))
+
+
+def _by_kernel(seen: Any, upstream: Any, depth: int) -> Any:
+    """Return the gradient by the part of the kernel that sees this, (tokens, depth, filters); it is the narrow matrix that is turned."""
+    return tf.reshape(tf.transpose(tf.matmul(upstream, seen, transpose_a=True)), (-1, depth, upstream.shape[1]))
+
+
+def _groups(starts: dict[int, int], size: int, stride: int) -> list[tuple[int, int, list[int]]]:
+    """Return runs of places in a stretch that are seen by the same steps: first, one after the last, how far these steps are before it."""
+    seen = [[away for away, start in starts.items() if 0 <= start + place < size] for place in range(stride)]
+    borders = [0, *(place for place in range(1, stride) if seen[place] != seen[place - 1]), stride]
+    return [(first, last, seen[first]) for first, last in itertools.pairwise(borders)]
+
+
+def _shifted(values: Any, by: int) -> Any:
+    """Return the values of the step that comes `by` steps later, zeros where there is none: (chunks, steps, depth) → the same shape."""
+    steps = values.shape[1]
+    by = max(-steps, min(by, steps))
+    if not by:
+        return values
+    zeros = tf.zeros_like(values[:, : abs(by)])
+    return tf.concat([values[:, by:], zeros] if by > 0 else [zeros, values[:, :by]], 1)
+
+
 class BothWays(keras.layers.Bidirectional):  # type: ignore[misc]
-    """Keras' Bidirectional around an LSTM that returns sequences, both ways side by side: half the operations, each twice as large.
+    """Keras' Bidirectional around an LSTM that returns sequences, each way one operation of TensorFlow instead of thirty a step.
 
     A GPU takes Keras' own, which is cuDNN's there.
     """
@@ -116,26 +196,24 @@ class BothWays(keras.layers.Bidirectional):  # type: ignore[misc]
         """Return the states of the LSTM each way, float32: (chunks, steps, depth) → (chunks, steps, 2 * units)."""
         if tf.config.list_physical_devices("GPU"):
             return super().call(sequences)
-        (_, steps, depth), units = sequences.shape, self.forward_layer.units
-        cells = [layer.cell for layer in (self.forward_layer, self.backward_layer)]
-        flat = tf.reshape(tf.transpose(sequences, (1, 0, 2)), (-1, depth))
-        brought = [tf.matmul(flat, _sigmoids_first(cell.kernel)) + _sigmoids_first(cell.bias) for cell in cells]
-        forward, backward = (tf.split(gates, steps) for gates in brought)  # by step: (chunks, 4 * units)
-        recurrent = tf.stack([_sigmoids_first(cell.recurrent_kernel) for cell in cells])
-        state = memory = tf.zeros((2, tf.shape(sequences)[0], units))
-        states = []  # by step; backwards from the end
-        for step in range(steps):
-            gates = tf.stack([forward[step], backward[-1 - step]]) + tf.matmul(state, recurrent)
-            sigmoids, candidate = tf.split(gates, [3 * units, units], -1)
-            into, forget, out = tf.split(tf.sigmoid(sigmoids), 3, -1)
-            memory = forget * memory + into * tf.tanh(candidate)
-            state = out * tf.tanh(memory)
-            states.append(tf.unstack(state))
-        forward, backward = (tf.stack(way, 1) for way in zip(*states, strict=True))
-        return tf.concat([forward, tf.reverse(backward, [1])], -1)
+        by_step = tf.transpose(sequences, (1, 0, 2))
+        forward = _states(by_step, self.forward_layer.cell)
+        backward = tf.reverse(_states(tf.reverse(by_step, [0]), self.backward_layer.cell), [0])
+        return tf.transpose(tf.concat([forward, backward], 2), (1, 0, 2))
 
 
-def _sigmoids_first(weights: Any) -> Any:
-    """Take Keras' order of gates (input, forget, candidate, output): the candidate, which alone has no sigmoid, goes last."""
+def _states(by_step: Any, cell: Any) -> Any:
+    """Return the states of an LSTM from zeros on: (steps, chunks, depth) → (steps, chunks, units)."""
+    steps, chunks, _ = tf.unstack(tf.shape(by_step, tf.int64))
+    zeros, no_peephole = tf.zeros((chunks, cell.units)), tf.zeros(cell.units)
+    weights = tf.concat([cell.kernel, cell.recurrent_kernel], 0)
+    return tf.raw_ops.BlockLSTM(  # not V2: its gradient has the order of gates of this one
+        seq_len_max=steps, x=by_step, cs_prev=zeros, h_prev=zeros, wci=no_peephole, wcf=no_peephole, wco=no_peephole,
+        w=_candidate_second(weights), b=_candidate_second(cell.bias), forget_bias=0.0, cell_clip=-1.0, use_peephole=False,
+    ).h  # fmt: skip
+
+
+def _candidate_second(weights: Any) -> Any:
+    """Bring the gates from Keras' order (input, forget, candidate, output) into that of the operation."""
     into, forget, candidate, out = tf.split(weights, 4, -1)
-    return tf.concat([into, forget, out, candidate], -1)
+    return tf.concat([into, candidate, forget, out], -1)

@@ -246,16 +246,14 @@ def build_network(settings: LstmSettings) -> "keras.Model":
         pair_vectors = WordVectors(settings.pair_buckets, settings.embedding_size, embeddings_initializer="zeros", name="pair_vectors")
         x = keras.layers.Add(name="words_and_pairs")([x, pair_vectors(pairs)])
     x = ByteDropout(settings.embedding_dropout, name="embedding_dropout")(x)
-    evidence = []
+    evidence, brought = [], [x]
     if settings.evidence_size:
         evidence = [keras.Input((settings.chunk_length, settings.evidence_size), name="evidence")]
         scaled = keras.layers.Rescaling(EVIDENCE_SCALE, name="evidence_scale")(evidence[0])
-        x = keras.layers.Concatenate(name="words_and_evidence")(
-            [x, ByteDropout(settings.evidence_dropout, name="evidence_dropout")(scaled)]
-        )
+        brought.append(ByteDropout(settings.evidence_dropout, name="evidence_dropout")(scaled))
     x = StridedConvolution(
         settings.filters, settings.kernel_size, strides=settings.stride, padding="same", activation="relu", name="convolution"
-    )(x)
+    )(brought)
     x = BothWays(keras.layers.LSTM(settings.units, return_sequences=True, name="lstm"), name="bidirectional")(x)
     x = MaskedPooling(settings.stride, name="pooling")([x, words, review, num_reviews])
     x = ByteDropout(settings.output_dropout, name="output_dropout")(x)

@@ -229,7 +229,7 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
     """Return one step of training: on a batch as it is and, where settings say so, on what its word vectors are changed to as well."""
     vectors_of, logits_of = _halves(network)
     tables, others = ([variable.value for variable in half.trainable_variables] for half in (vectors_of, logits_of))
-    move = _adam(tf, [*tables, *others])
+    move = _adam(tf, [*tables, *others], settings.clip_norm)
     ids = tf.TensorSpec((None, settings.chunk_length), tf.int32)
     scalar = tf.TensorSpec((), tf.float32)
 
@@ -256,8 +256,7 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
             _, _, more, more_slope = learn(vectors + worst_change(slope, words, review, settings.adversarial))
             gradients, slope = [first + second for first, second in zip(gradients, more, strict=True)], slope + more_slope
         of_tables = tape.gradient(vectors, tables, output_gradients=slope)
-        gradients, _ = tf.clip_by_global_norm([*of_tables, *gradients], settings.clip_norm)
-        move(gradients, rate, count)
+        move([*of_tables, *gradients], rate, count)
         right = tf.reduce_sum(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
         return loss, right
 
@@ -295,24 +294,26 @@ def worst_change(slope: Any, words: Any, review: Any, size: float) -> Any:
     return slope * tf.gather(factor, review)[:, None, None]
 
 
-def _adam(tf: Any, variables: list[Any]) -> Callable[[list[Any], Any, Any], None]:
-    """Return what moves variables by their gradients; of an embedding only the rows that a batch holds (and their moments)."""
+def _adam(tf: Any, variables: list[Any], clip_norm: float) -> Callable[[list[Any], Any, Any], None]:
+    """Return what moves variables by their gradients, clipped; of an embedding only the rows that a batch holds (and their moments)."""
     moments = [(tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))) for variable in variables]
 
     def move(gradients: list[Any], rate: Any, count: Any) -> None:
         size = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
+        shrink = clip_norm / tf.maximum(tf.linalg.global_norm(gradients), clip_norm)
         for variable, gradient, (mean, square) in zip(variables, gradients, moments, strict=True):
             if isinstance(gradient, tf.IndexedSlices):
                 rows, place = tf.unique(gradient.indices)
-                values = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
+                values = shrink * tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
                 new_mean = _BETA_1 * tf.gather(mean, rows) + (1 - _BETA_1) * values
                 new_square = _BETA_2 * tf.gather(square, rows) + (1 - _BETA_2) * values**2
-                mean.scatter_update(tf.IndexedSlices(new_mean, rows))
-                square.scatter_update(tf.IndexedSlices(new_square, rows))
-                variable.scatter_sub(tf.IndexedSlices(size * new_mean / (tf.sqrt(new_square) + _EPSILON), rows))
+                moved = tf.gather(variable, rows) - size * new_mean / (tf.sqrt(new_square) + _EPSILON)
+                for table, new in ((mean, new_mean), (square, new_square), (variable, moved)):
+                    table.scatter_update(tf.IndexedSlices(new, rows))
             else:
-                mean.assign(_BETA_1 * mean + (1 - _BETA_1) * gradient)
-                square.assign(_BETA_2 * square + (1 - _BETA_2) * gradient**2)
+                values = shrink * gradient
+                mean.assign(_BETA_1 * mean + (1 - _BETA_1) * values)
+                square.assign(_BETA_2 * square + (1 - _BETA_2) * values**2)
                 variable.assign_sub(size * mean / (tf.sqrt(square) + _EPSILON))
 
     return move

@@ -14,7 +14,7 @@ import keras  # noqa: E402
 
 from tasks.model.layers import BothWays, ByteDropout, StridedConvolution  # noqa: E402
 
-SIZES = [(8, 12, 64), (4, 8, 64), (4, 4, 16), (2, 5, 8), (3, 7, 9), (8, 8, 8), (1, 3, 5), (4, 12, 4)]  # step, kernel, length
+SIZES = [(8, 12, 64), (4, 8, 64), (4, 4, 16), (2, 5, 8), (3, 7, 9), (8, 8, 8), (1, 3, 5), (4, 12, 4), (2, 9, 8)]  # step, kernel, length
 
 
 def result_and_gradients(layer: Callable[[Any], Any], weights: list[Any], x: np.ndarray) -> list[np.ndarray]:
@@ -47,6 +47,27 @@ def test_the_convolution_is_that_of_keras(stride: int, size: int, length: int) -
     settings = {"strides": stride, "padding": "same", "activation": "relu"}
 
     assert_alike(StridedConvolution(5, size, **settings), keras.layers.Conv1D(5, size, **settings), x)
+
+
+def test_the_convolution_reads_arrays_side_by_side() -> None:
+    """Their gradients too are those of one array that holds both."""
+    draw = np.random.default_rng(0)
+    first, second = draw.normal(size=(3, 16, 5)).astype(np.float32), draw.normal(size=(3, 16, 2)).astype(np.float32)
+    layer = StridedConvolution(4, 6, strides=4, padding="same")
+    layer.build([first.shape, second.shape])
+    joined = keras.layers.Conv1D(4, 6, strides=4, padding="same")
+    joined.build((3, 16, 7))
+    joined.set_weights(layer.get_weights())
+    given = [tf.constant(first), tf.constant(second)]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(given)
+        results = layer(given), joined(tf.concat(given, 2))
+        losses = [tf.reduce_sum(result**3) for result in results]
+
+    np.testing.assert_allclose(*results, atol=1e-5)
+    assert layer.compute_output_shape([first.shape, second.shape]) == results[0].shape
+    for found, expected in zip(*(tape.gradient(loss, given) for loss in losses), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])

@@ -295,8 +295,8 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
         for variable, slope in zip(variables, slopes, strict=True):
             variable.assign_sub(slope)
 
-    monkeypatch.setattr(lstm_training, "_adam", lambda _, variables: partial(descend, variables=variables))
-    settings = TINY.model_copy(update={"adversarial": 0.5, "clip_norm": 1e6})
+    monkeypatch.setattr(lstm_training, "_adam", lambda _, variables, clip_norm: partial(descend, variables=variables))
+    settings = TINY.model_copy(update={"adversarial": 0.5})
     scorer = LstmScorer(random_weights(settings), settings)
     ids = token_ids(random_rows(12, seed=4))
     chunks, y = cut_into_chunks(ids, settings, owners=scorer.owners), (np.arange(12) % 2).astype(np.float32)
@@ -321,6 +321,33 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
     for table, old, slope, alone in zip(tables, before, expected, once, strict=True):
         np.testing.assert_allclose(old - table.numpy(), slope, atol=1e-6)
         assert np.abs(slope - alone).max() > 1e-3  # else the test could not tell them apart
+
+
+@pytest.mark.parametrize("size", [0.1, 10.0])
+def test_a_step_is_adams_by_clipped_gradients_and_leaves_other_rows_alone(size: float) -> None:
+    """Small gradients count as they are, large ones as long as they may be; a row that stands twice in a batch moves by both."""
+    tf = import_tensorflow()
+    draw = np.random.default_rng(0)
+    table, dense = tf.Variable(draw.normal(size=(6, 2)).astype(np.float32)), tf.Variable(draw.normal(size=3).astype(np.float32))
+    expected = [variable.numpy().astype(np.float64) for variable in (table, dense)]
+    moments = [(np.zeros_like(value), np.zeros_like(value)) for value in expected]
+    move = lstm_training._adam(tf, [table, dense], 1.0)
+
+    for count, rows in enumerate(([4, 1, 4], [1, 2, 0]), 1):
+        slopes, others = size * draw.normal(size=(3, 2)).astype(np.float32), size * draw.normal(size=3).astype(np.float32)
+        move([tf.IndexedSlices(slopes, rows), tf.constant(others)], np.float32(0.1), np.float32(count))
+
+        length = np.sqrt((slopes**2).sum() + (others**2).sum())
+        whole = np.zeros((6, 2))
+        np.add.at(whole, rows, slopes)
+        for value, gradient, (mean, square), moved in zip(expected, (whole, others), moments, (np.unique(rows), np.arange(3)), strict=True):
+            gradient = gradient / max(length, 1)
+            mean[moved] = 0.9 * mean[moved] + 0.1 * gradient[moved]
+            square[moved] = 0.999 * square[moved] + 0.001 * gradient[moved] ** 2
+            value[moved] -= 0.1 * (mean[moved] / (1 - 0.9**count)) / (np.sqrt(square[moved] / (1 - 0.999**count)) + 1e-6)
+        assert (length > 1) == (size > 1)
+        for variable, value in zip((table, dense), expected, strict=True):
+            np.testing.assert_allclose(variable.numpy(), value, atol=1e-4)
 
 
 def test_changes_of_word_vectors_teach_doubt(fitted: dict[str, Any]) -> None:
