@@ -1,11 +1,11 @@
 """Measures which share of the machine's float32 matrix-product rate training the default LSTM reaches.
 
-    python tests/benchmarks/training_arithmetic.py [--reviews 6000] [--rounds 3]
+    python tests/benchmarks/training_arithmetic.py [--reviews 6000] [--rounds 5]
 
 Counted are the multiplications and additions of the convolution and of the LSTM's gates alone, forwards once and backwards twice, for each
-time that a batch is learnt; everything else that a step does (vectors, dropout, pooling, Adam) keeps it from the full rate. The time
-is that of one epoch over twice the reviews less that of one over the reviews, so that start and compilation cancel out. The rate is that of
-products of 2048 × 2048 in TensorFlow, in turns. Both by CPU second, all threads together. Prints one JSON line.
+time that a batch is learnt; everything else that a step does (vectors, dropout, pooling, Adam) keeps it from the full rate. A round is an
+epoch of one training, the first left out, for it compiles; the rate is that of products of 2048 × 2048 in TensorFlow, measured before and
+after each. Both by CPU second, all threads together. Prints one JSON line.
 """
 
 import argparse
@@ -44,15 +44,25 @@ def operations_of_an_epoch(ids: TokenIds, settings: LstmSettings) -> float:
     return 2.0 * num_steps * (convolution + gates) * 3 * (2 if settings.adversarial else 1)
 
 
-def cpu_seconds_of_an_epoch(ids: TokenIds, owners: np.ndarray, settings: LstmSettings) -> float:
-    """Return what one epoch costs, start and compilation included."""
-    y = np.arange(len(ids)) % 2
+def epochs_and_rates(ids: TokenIds, settings: LstmSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Train, and measure products before and after every epoch.
+
+    Returns:
+        float64, shape (epochs - 1,): CPU seconds of each epoch after the first; and the rate around it, operations a CPU second.
+    """
+    y, few = np.arange(len(ids)) % 2, ids.between(0, 10)
     evidence = np.zeros((len(ids.values), settings.evidence_size), np.float16)
-    few = ids.between(0, 10)
-    started = time.process_time()
+    ended, begun, rates = [], [], []
+
+    def measure(epoch: dict[str, float]) -> None:
+        ended.append(time.process_time())
+        rates.append(operations_a_cpu_second())
+        begun.append(time.process_time())
+
+    owners = fit_pair_owners(ids, settings.pair_buckets)
     told = Evidence(evidence, evidence[: len(few.values)])
-    fit_lstm(ids, y, few, y[:10].astype(np.int8), settings, 0, owners=owners, evidence=told)
-    return time.process_time() - started
+    fit_lstm(ids, y, few, y[:10].astype(np.int8), settings, 0, measure, owners=owners, evidence=told)
+    return np.subtract(ended[1:], begun[:-1]), (np.array(rates[1:]) + rates[:-1]) / 2
 
 
 def operations_a_cpu_second() -> float:
@@ -71,17 +81,12 @@ def main() -> None:
     """Measure in turns and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reviews", type=int, default=6_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    settings = LstmSettings(epochs=1)
-    ids = random_reviews(2 * options.reviews, settings)
-    half, owners = ids.between(0, options.reviews), fit_pair_owners(ids, settings.pair_buckets)
-    operations = operations_of_an_epoch(ids, settings) - operations_of_an_epoch(half, settings)
-    shares, rates = [], []
-    for _ in range(options.rounds):
-        seconds = cpu_seconds_of_an_epoch(ids, owners, settings) - cpu_seconds_of_an_epoch(half, owners, settings)
-        rates.append(operations_a_cpu_second())
-        shares.append(operations / seconds / rates[-1])
+    settings = LstmSettings(epochs=options.rounds + 1, patience=0)
+    ids = random_reviews(options.reviews, settings)
+    seconds, rates = epochs_and_rates(ids, settings)
+    shares = operations_of_an_epoch(ids, settings) / seconds / rates
     print(
         json.dumps(
             {
