@@ -45,8 +45,13 @@ def flow_arguments(options: Namespace, overrides: dict[str, Any]) -> dict[str, A
     }
 
 
-def check_files(names: Iterable[str | None], reader: "ReaderSettings") -> None:
+def check_files(names: Iterable[str | None], reader: "ReaderSettings", *, training: bool = True) -> None:
     """Refuse files that are not there at once, before Prefect has started; remote ones are looked for by the run.
+
+    Args:
+        names: Paths, folders, globs or addresses; None for one that was not given.
+        reader: How they will be read.
+        training: Whether `sample` and `imdb` are names too.
 
     Raises:
         CallerError: A path, folder or glob names nothing.
@@ -56,7 +61,7 @@ def check_files(names: Iterable[str | None], reader: "ReaderSettings") -> None:
     from tasks.schemas import SAMPLE
 
     for name in names:
-        if name and name not in (SAMPLE, IMDB) and not is_remote(name):
+        if name and not (training and name in (SAMPLE, IMDB)) and not is_remote(name):
             find_files(name, None, reader)
 
 

@@ -109,10 +109,7 @@ def scoring(
     Returns:
         The run's summary, as `sentiment score --json` prints it.
     """
-    if explain < 0:
-        raise CallerError(f"--explain {explain} names no words. Give how many words to name for each row, such as 5.")
-    if bool(inputs) == bool(inbox):
-        raise CallerError("Name what to score: either files, folders or globs, or with --inbox one folder to watch.")
+    check_use(inputs, inbox, explain)
     store = Store(Path(artifacts).resolve(), run_id=str(flow_run.get_id()))
     current = resolve_model(model, store)
     settings = ScoreSettings(
@@ -155,6 +152,18 @@ def scoring(
     if summary["drift"]:
         message += f"; {summary['drift']}"
     return end_state(summary, summary["status"], f"{message}.")
+
+
+def check_use(inputs: list[str] | None, inbox: str | None, explain: int) -> None:
+    """Check that it is said what to score, and well.
+
+    Raises:
+        CallerError: It is not.
+    """
+    if explain < 0:
+        raise CallerError(f"--explain {explain} names no words. Give how many words to name for each row, such as 5.")
+    if bool(inputs) == bool(inbox):
+        raise CallerError("Name what to score: either files, folders or globs, or with --inbox one folder to watch.")
 
 
 def prepare(model: str, artifacts: str) -> None:
@@ -317,9 +326,10 @@ def score_files(
                 try:
                     progress.finish(part_name(plan, shard), result_of(task))
                     if not missing[name] and name not in failed:
+                        replaces = plan.output.exists()
                         done[name] = publish_file(plan, store)
                         note(done[name])
-                        log_step("score", _told(done[name]))
+                        log_step("score", _told(done[name], replaces=replaces))
                 except (DataError, CallerError) as error:
                     _fail(name, error, failed)
         except BaseException:
@@ -334,8 +344,9 @@ def _fail(name: str, error: PipelineError, failed: Failures) -> None:
         run_logger().error("%s was not scored: %s", name, error)
 
 
-def _told(file: ScoredFile) -> str:
-    return f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
+def _told(file: ScoredFile, *, replaces: bool) -> str:
+    counts = f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
+    return counts + (f"; replaces the result that stood at {file.output}" if replaces else "")
 
 
 def output_places(looked_at: list[LookedAt], folder: Path, ending: str, *, by_content: bool = False) -> list[Path]:

@@ -81,29 +81,36 @@ class MaskedPooling(keras.layers.Layer):  # type: ignore[misc]
 
 
 class StridedConvolution(keras.layers.Conv1D):  # type: ignore[misc]
-    """Keras' Conv1D with padding "same" over arrays side by side, as if joined in their depth, as products of large matrices."""
+    """Keras' Conv1D with padding "same" over arrays side by side, as if joined in their depth, as products of large matrices.
+
+    A step must not skip tokens, and the last must be whole; of Conv1D's options only strides, activation and initializers count.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.input_spec = None  # which would have one array alone
+        self.input_spec = None  # Keras' own refuses several arrays
 
     def build(self, input_shape: Any) -> None:
-        """Make the weights of Keras' own for the depths together."""
-        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
-        super().build((*shapes[0][:2], sum(shape[2] for shape in shapes)))
+        """Make the weights of Keras' own for the depths together.
+
+        Raises:
+            ValueError: The kernel is smaller than a step, or the length no multiple of one.
+        """
+        if self.kernel_size[0] < self.strides[0] or input_shape[0][1] % self.strides[0]:
+            raise ValueError(f"A kernel of {self.kernel_size[0]} over {input_shape[0][1]} tokens cannot go on by {self.strides[0]}.")
+        super().build((*input_shape[0][:2], sum(shape[2] for shape in input_shape)))
         self.input_spec = None
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """Return (None, steps, filters)."""
+        """Return (None, steps, filters); Keras' own `build` asks for that of one array."""
         chunks, length, _ = input_shape[0] if isinstance(input_shape, list) else input_shape
         return (chunks, length // self.strides[0], self.filters)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: list[Any]) -> Any:
         """Return what the filters find, float32: arrays of (chunks, length, depth) → (chunks, length / strides, filters)."""
-        arrays = inputs if isinstance(inputs, list) else [inputs]
-        kernels = tf.split(self.kernel, [array.shape[2] for array in arrays], 1)
+        kernels = tf.split(self.kernel, [array.shape[2] for array in inputs], 1)
         found = self.bias
-        for array, kernel in zip(arrays, kernels, strict=True):
+        for array, kernel in zip(inputs, kernels, strict=True):
             found += _convolve(array, kernel, self.strides[0])
         return self.activation(found)
 
@@ -112,12 +119,12 @@ def _convolve(x: Any, kernel: Any, stride: int) -> Any:
     """Convolve (chunks, length, depth) by (size, depth, filters), zeros around, a step every `stride`: (chunks, steps, filters).
 
     A step sees a stretch of `stride` whole, which lies in memory as the product needs it, and beside it the ends of its neighbours.
-    TensorFlow's own gradient of that would copy x five times.
+    The gradient is written out, as TensorFlow's own would make a copy of x for each slice of it.
     """
     (_, length, depth), (size, _, filters) = x.shape, kernel.shape
     steps, before = length // stride, (size - stride) // 2
-    back, on = (-(-beside // stride) for beside in (before, size - stride - before))  # how many stretches away the neighbours lie
-    starts = {away: before + stride * away for away in range(-back, on + 1)}  # where in the kernel each stretch begins
+    num_before, num_after = (-(-beside // stride) for beside in (before, size - stride - before))  # stretches that are seen beside the own
+    starts = {away: before + stride * away for away in range(-num_before, num_after + 1)}  # where in the kernel each stretch begins
 
     @tf.custom_gradient
     def convolve(x: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
@@ -169,7 +176,7 @@ def _groups(starts: dict[int, int], size: int, stride: int) -> list[tuple[int, i
 
 
 def _shifted(values: Any, by: int) -> Any:
-    """Return the values of the step that comes `by` steps later, zeros where there is none: (chunks, steps, depth) → the same shape."""
+    """Return the values of the step that comes `by` steps later, zeros where there is none: (chunks, steps, …) → the same shape."""
     steps = values.shape[1]
     by = max(-steps, min(by, steps))
     if not by:
@@ -207,13 +214,15 @@ def _states(by_step: Any, cell: Any) -> Any:
     steps, chunks, _ = tf.unstack(tf.shape(by_step, tf.int64))
     zeros, no_peephole = tf.zeros((chunks, cell.units)), tf.zeros(cell.units)
     weights = tf.concat([cell.kernel, cell.recurrent_kernel], 0)
-    return tf.raw_ops.BlockLSTM(  # not V2: its gradient has the order of gates of this one
+    # BlockLSTMV2 has Keras' order of gates, but TensorFlow has given it the gradient of this one (tensorflow/python/ops/rnn_grad.py).
+    return tf.raw_ops.BlockLSTM(
         seq_len_max=steps, x=by_step, cs_prev=zeros, h_prev=zeros, wci=no_peephole, wcf=no_peephole, wco=no_peephole,
-        w=_candidate_second(weights), b=_candidate_second(cell.bias), forget_bias=0.0, cell_clip=-1.0, use_peephole=False,
+        w=_candidate_second(weights), b=_candidate_second(cell.bias), forget_bias=0.0, use_peephole=False,
+        cell_clip=-1.0,  # none
     ).h  # fmt: skip
 
 
 def _candidate_second(weights: Any) -> Any:
-    """Bring the gates from Keras' order (input, forget, candidate, output) into that of the operation."""
+    """Bring the gates from Keras' order (input, forget, candidate, output) into the operation's: input, candidate, forget, output."""
     into, forget, candidate, out = tf.split(weights, 4, -1)
     return tf.concat([into, candidate, forget, out], -1)

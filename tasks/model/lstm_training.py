@@ -115,8 +115,8 @@ def fit_lstm(
         started = time.perf_counter()
         learnt = train_epoch(epoch)
         entry = {"epoch": epoch, **learnt, **measure(), "seconds": round(time.perf_counter() - started, 2)}
-        if not np.isfinite(entry["val_loss"]):
-            raise CallerError(f"Training diverged in epoch {epoch}: the validation loss is not a number. Lower model.learning_rate.")
+        if not np.isfinite([entry["loss"], entry["val_loss"]]).all():
+            raise CallerError(f"Training diverged in epoch {epoch}: the loss is not a number. Lower model.learning_rate.")
         history.append(entry)
         if on_epoch:
             on_epoch(entry)
@@ -173,7 +173,8 @@ def _article_epochs(
 def _measurement(scorer: LstmScorer, ids: TokenIds, y: np.ndarray, evidence: np.ndarray | None) -> Callable[[], dict[str, float]]:
     def measure() -> dict[str, float]:
         logits = scorer.logits(ids, evidence).astype(np.float64)
-        loss = np.mean(np.logaddexp(0, logits) - y * logits)
+        with np.errstate(invalid="ignore"):  # a loss that is no number is told as an error
+            loss = np.mean(np.logaddexp(0, logits) - y * logits)
         return {"val_loss": float(loss), "val_accuracy": float(np.mean((logits > 0) == (y == 1)))}
 
     return measure
@@ -295,12 +296,18 @@ def worst_change(slope: Any, words: Any, review: Any, size: float) -> Any:
 
 
 def _adam(tf: Any, variables: list[Any], clip_norm: float) -> Callable[[list[Any], Any, Any], None]:
-    """Return what moves variables by their gradients, clipped; of an embedding only the rows that a batch holds (and their moments)."""
+    """Return what moves variables by their gradients, clipped; of an embedding only the rows that a batch holds (and their moments).
+
+    Gradients longer together than `clip_norm` are made so long; a row that stands several times in a batch counts each time on its own.
+
+    Source: Kingma & Ba (2015), "Adam"; Pascanu et al. (2013), "On the difficulty of training recurrent neural networks", for clipping.
+    """
     moments = [(tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))) for variable in variables]
 
     def move(gradients: list[Any], rate: Any, count: Any) -> None:
         size = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
-        shrink = clip_norm / tf.maximum(tf.linalg.global_norm(gradients), clip_norm)
+        norm = tf.linalg.global_norm(gradients)
+        shrink = clip_norm / tf.maximum(norm, clip_norm) + (norm - norm)  # not a number where the norm is not finite, so that training ends
         for variable, gradient, (mean, square) in zip(variables, gradients, moments, strict=True):
             if isinstance(gradient, tf.IndexedSlices):
                 rows, place = tf.unique(gradient.indices)

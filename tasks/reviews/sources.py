@@ -281,7 +281,7 @@ def _find_remote(address: str, downloads: Path | None, reader: ReaderSettings) -
 
 def _nothing(what: str, pattern: str) -> CallerError:
     return CallerError(
-        f"{what}: {pattern!r}. Expected sample, imdb, or the path of reviews (CSV, TSV, JSONL, Parquet; plain or compressed)."
+        f"{what}: {pattern!r}. Give the path of reviews (CSV, TSV, JSONL, Parquet; also compressed); training takes sample and imdb too."
     )
 
 

@@ -5,7 +5,8 @@
 Counted are the multiplications and additions of the convolution and of the LSTM's gates alone, forwards once and backwards twice, for each
 time that a batch is learnt; everything else that a step does (vectors, dropout, pooling, Adam) keeps it from the full rate. A round is an
 epoch of one training, the first left out, for it compiles; the rate is that of products of 2048 × 2048 in TensorFlow, measured before and
-after each. Both by CPU second, all threads together. Prints one JSON line.
+after each. Both by CPU second, all threads together; an epoch's hold a look at ten validation reviews and a copy of the weights too.
+Prints one JSON line.
 """
 
 import argparse

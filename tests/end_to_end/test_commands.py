@@ -87,7 +87,7 @@ BAD_LABELS = [*(tiny.write_row(number) for number in range(90)), *([f"b{n}", "So
         (["--set=vocabulary.unknown=drop"], 2, ["needs vocabulary.unknown=oov"]),
         (["--set=model.epochs"], 2, ["NAME=VALUE", "--set model.epochs=8"]),
         (["--label=meh"], 2, ["WORD=drop"]),
-        (["missing.csv"], 2, ["There is no such file", "missing.csv", "sample, imdb, or the path"]),
+        (["missing.csv"], 2, ["There is no such file", "missing.csv", "training takes sample and imdb too"]),
         (["reviews.csv", "--label-column=verdict"], 2, ["'verdict' is not among the columns", "'sentiment'"]),
         (["reviews.csv"], 3, ["10 of 100 rows were refused, more than 5%", "10 × unknown sentiment 'meh'", "row 91", "--label WORD="]),
         (["nothing.csv"], 3, ["nothing.csv", "empty"]),

@@ -134,6 +134,19 @@ def test_already_scored(trained: tiny.Trained, artifacts: Path, tmp_path: Path, 
     assert {path: path.stat().st_mtime_ns for path in tiny.files_of(tmp_path / "out")} == before
 
 
+def test_a_result_that_is_replaced_is_told(artifacts: Path, tmp_path: Path, sentiment: Callable[..., Command]) -> None:
+    """Another file of the same name has the same place: whose result goes is said, and only then."""
+    told = []
+    for folder, review in (("monday", "a good film"), ("tuesday", "a bad film"), ("tuesday", "a bad film")):
+        file = tmp_path / folder / "reviews.csv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"review\n{review}\n")
+        run = sentiment("score", file, "--artifacts", artifacts, "--output", tmp_path / "out")
+        told.append("replaces the result that stood at" in run.stderr)
+
+    assert told == [False, True, False]
+
+
 @pytest.mark.parametrize("change", ["removed", "damaged", "quarantine", "input", "format", "column"])
 def test_what_differs_is_scored_again(trained: tiny.Trained, artifacts: Path, tmp_path: Path, calls: Calls, change: str) -> None:
     """A result that is gone or changed, another input, another format or column: all of that is scored anew."""

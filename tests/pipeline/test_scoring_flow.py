@@ -293,6 +293,8 @@ def test_same_name_in_two_folders(trained: tiny.Trained, tmp_path: Path) -> None
     ("words", "exit_code", "told"),
     [
         (["missing.csv"], 2, "There is no such file"),
+        (["sample"], 2, "There is no such file"),
+        (["in.csv", "--explain", "-1"], 2, "names no words"),
         (["in.csv", "--model", "m-none"], 2, "models list"),
         (["in.csv", "--text-column", "reveiw"], 2, "Did you mean 'review'"),
         (["in.csv", "--encoding", "nonsense"], 2, "Unknown text encoding"),

@@ -27,6 +27,18 @@ def result_and_gradients(layer: Callable[[Any], Any], weights: list[Any], x: np.
     return [result.numpy(), *(gradient.numpy() for gradient in tape.gradient(loss, [given, *(weight.value for weight in weights)]))]
 
 
+class OfOne(StridedConvolution):
+    """A convolution over one array, called as Keras' own is."""
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for that one."""
+        super().build([input_shape])
+
+    def call(self, x: Any) -> Any:
+        """Return what the filters find."""
+        return super().call([x])
+
+
 def assert_alike(ours: keras.Layer, theirs: keras.Layer, x: np.ndarray) -> None:
     """Check that two layers with the same weights have the same results and gradients."""
     ours.build(x.shape)
@@ -46,7 +58,7 @@ def test_the_convolution_is_that_of_keras(stride: int, size: int, length: int) -
     x = np.random.default_rng(0).normal(size=(3, length, 6)).astype(np.float32)
     settings = {"strides": stride, "padding": "same", "activation": "relu"}
 
-    assert_alike(StridedConvolution(5, size, **settings), keras.layers.Conv1D(5, size, **settings), x)
+    assert_alike(OfOne(5, size, **settings), keras.layers.Conv1D(5, size, **settings), x)
 
 
 def test_the_convolution_reads_arrays_side_by_side() -> None:
@@ -68,6 +80,13 @@ def test_the_convolution_reads_arrays_side_by_side() -> None:
     assert layer.compute_output_shape([first.shape, second.shape]) == results[0].shape
     for found, expected in zip(*(tape.gradient(loss, given) for loss in losses), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "length"), [(3, 16), (6, 15)])
+def test_a_convolution_that_would_skip_tokens_is_refused(size: int, length: int) -> None:
+    """A kernel smaller than a step, or a rest that is no step."""
+    with pytest.raises(ValueError, match=f"kernel of {size} over {length} tokens"):
+        StridedConvolution(5, size, strides=4, padding="same").build([(None, length, 6)])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])

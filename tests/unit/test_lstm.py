@@ -6,7 +6,7 @@ import pytest
 
 from tasks.errors import CallerError
 from tasks.model import lstm_training
-from tasks.model.embeddings import fit_embeddings
+from tasks.model.embeddings import Embeddings, fit_embeddings
 from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, build_network, cut_into_chunks, network_weights, pad_before, weight_shapes
 from tasks.model.lstm_training import fit_lstm, soften, worst_change
 from tasks.model.pairs import fit_pair_owners, pair_buckets
@@ -291,12 +291,13 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
     """Looked up once for the batch and its harder copy, their gradient is that of two lookups."""
     tf = import_tensorflow()
 
-    def descend(slopes: list[Any], *_: Any, variables: list[Any]) -> None:
+    def descend(slopes: list[Any], *_: Any, variables: list[Any], clip_norm: float) -> None:
+        assert clip_norm == 0.75
         for variable, slope in zip(variables, slopes, strict=True):
             variable.assign_sub(slope)
 
-    monkeypatch.setattr(lstm_training, "_adam", lambda _, variables, clip_norm: partial(descend, variables=variables))
-    settings = TINY.model_copy(update={"adversarial": 0.5})
+    monkeypatch.setattr(lstm_training, "_adam", lambda _, variables, clip_norm: partial(descend, variables=variables, clip_norm=clip_norm))
+    settings = TINY.model_copy(update={"adversarial": 0.5, "clip_norm": 0.75})
     scorer = LstmScorer(random_weights(settings), settings)
     ids = token_ids(random_rows(12, seed=4))
     chunks, y = cut_into_chunks(ids, settings, owners=scorer.owners), (np.arange(12) % 2).astype(np.float32)
@@ -323,31 +324,56 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
         assert np.abs(slope - alone).max() > 1e-3  # else the test could not tell them apart
 
 
-@pytest.mark.parametrize("size", [0.1, 10.0])
-def test_a_step_is_adams_by_clipped_gradients_and_leaves_other_rows_alone(size: float) -> None:
-    """Small gradients count as they are, large ones as long as they may be; a row that stands twice in a batch moves by both."""
+def test_a_step_is_adams_by_clipped_gradients_and_leaves_other_rows_alone() -> None:
+    """Long gradients count as long as they may be, short ones as they are; a row that stands twice in a batch moves by both."""
     tf = import_tensorflow()
     draw = np.random.default_rng(0)
     table, dense = tf.Variable(draw.normal(size=(6, 2)).astype(np.float32)), tf.Variable(draw.normal(size=3).astype(np.float32))
     expected = [variable.numpy().astype(np.float64) for variable in (table, dense)]
     moments = [(np.zeros_like(value), np.zeros_like(value)) for value in expected]
-    move = lstm_training._adam(tf, [table, dense], 1.0)
+    move = lstm_training._adam(tf, [table, dense], 0.5)
 
-    for count, rows in enumerate(([4, 1, 4], [1, 2, 0]), 1):
-        slopes, others = size * draw.normal(size=(3, 2)).astype(np.float32), size * draw.normal(size=3).astype(np.float32)
+    for count, (rows, size) in enumerate((([4, 1, 4], 10), ([1, 2, 4], 0.1)), 1):
+        slopes, others = (size * draw.normal(size=shape).astype(np.float32) for shape in ((3, 2), 3))
         move([tf.IndexedSlices(slopes, rows), tf.constant(others)], np.float32(0.1), np.float32(count))
 
         length = np.sqrt((slopes**2).sum() + (others**2).sum())
+        assert (length > 0.5) == (size > 1)
         whole = np.zeros((6, 2))
         np.add.at(whole, rows, slopes)
+        step = 0.1 * np.sqrt(1 - 0.999**count) / (1 - 0.9**count)
         for value, gradient, (mean, square), moved in zip(expected, (whole, others), moments, (np.unique(rows), np.arange(3)), strict=True):
-            gradient = gradient / max(length, 1)
-            mean[moved] = 0.9 * mean[moved] + 0.1 * gradient[moved]
-            square[moved] = 0.999 * square[moved] + 0.001 * gradient[moved] ** 2
-            value[moved] -= 0.1 * (mean[moved] / (1 - 0.9**count)) / (np.sqrt(square[moved] / (1 - 0.999**count)) + 1e-6)
-        assert (length > 1) == (size > 1)
+            clipped = gradient[moved] * min(0.5 / length, 1)
+            mean[moved] = 0.9 * mean[moved] + 0.1 * clipped
+            square[moved] = 0.999 * square[moved] + 0.001 * clipped**2
+            value[moved] -= step * mean[moved] / (np.sqrt(square[moved]) + 1e-7)
         for variable, value in zip((table, dense), expected, strict=True):
-            np.testing.assert_allclose(variable.numpy(), value, atol=1e-4)
+            np.testing.assert_allclose(variable.numpy(), value, atol=5e-6)
+
+
+@pytest.mark.parametrize("size", [1e30, np.inf, np.nan])
+def test_gradients_without_end_leave_no_number(size: float) -> None:
+    """A norm that is not finite makes all weights none, so that training ends instead of going on with steps of zero."""
+    tf = import_tensorflow()
+    table, dense = tf.Variable(tf.ones((2, 1))), tf.Variable(tf.ones(2))
+    slopes = tf.constant([[size]], tf.float32)
+
+    lstm_training._adam(tf, [table, dense], 1.0)([tf.IndexedSlices(slopes, [1]), tf.ones(2)], np.float32(0.1), np.float32(1))
+
+    assert np.isnan(dense.numpy()).all() and np.isnan(table.numpy()[1]).all() and table.numpy()[0] == 1
+
+
+def test_training_that_diverges_is_an_error() -> None:
+    """It ends in its first epoch, and says what to lower."""
+    ids, y = token_ids(random_rows(12, seed=4)), np.arange(12) % 2
+    settings = TINY.model_copy(update={"clip_norm": 1e30, "learning_rate": 1.0, "epochs": 2})
+    vectors = Embeddings(
+        np.full((settings.num_words, settings.embedding_size), np.inf, np.float32),
+        np.zeros((settings.pair_buckets, settings.embedding_size), np.float32),
+    )
+
+    with pytest.raises(CallerError, match=r"diverged in epoch 1.*Lower model\.learning_rate"):
+        fit_lstm(ids, y, ids, y.astype(np.int8), settings, 0, owners=fit_pair_owners(ids, settings.pair_buckets), vectors=vectors)
 
 
 def test_changes_of_word_vectors_teach_doubt(fitted: dict[str, Any]) -> None:

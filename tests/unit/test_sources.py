@@ -77,9 +77,7 @@ def test_what_is_not_there_is_the_callers_mistake(folder: Path) -> None:
     (folder / "none").mkdir()
     (folder / "none" / ".hidden.csv").write_bytes(CONTENT)
     for name in ("missing.csv", "*.tsv"):
-        with pytest.raises(
-            CallerError, match=rf"There is no such file, folder or match: .*{name[-4:]}'\. Expected sample, imdb, or the path"
-        ):
+        with pytest.raises(CallerError, match=rf"There is no such file, folder or match: .*{name[-4:]}'\. Give the path of reviews"):
             find_files(str(folder / name))
     with pytest.raises(CallerError, match="The folder holds no files"):
         find_files(str(folder / "none"))
