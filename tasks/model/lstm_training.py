@@ -1,7 +1,9 @@
 """How the LSTM learns: epochs, early stopping on the validation loss, harder batches, Adam on the word vectors that a batch holds."""
 
+import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +80,8 @@ def fit_lstm(
     import keras
 
     keras.utils.set_random_seed(seed)
-    network = build_network(settings)
+    with _own_seeds(seed):
+        network = build_network(settings)
     fixed: dict[str, np.ndarray] = {}
     if start is not None:
         whole = dequantise_vectors(start)
@@ -127,6 +130,23 @@ def fit_lstm(
     lines: list[str] = []
     network.summary(print_fn=lambda line, **_: lines.append(line), line_length=100)
     return FittedLstm(quantise_vectors(best) | fixed, history, best_epoch, "\n".join(lines))
+
+
+@contextmanager
+def _own_seeds(seed: int) -> Iterator[None]:
+    """Let Keras draw the seeds of initial weights and dropout from a generator of their own.
+
+    It takes them from Python's, and so do Prefect's threads when they wait for its server: a number that they took between would give
+    another network.
+    """
+    from keras.src.random import seed_generator
+
+    shared = seed_generator.python_random
+    seed_generator.python_random = random.Random(seed)
+    try:
+        yield
+    finally:
+        seed_generator.python_random = shared
 
 
 def soften(y: np.ndarray, teacher: np.ndarray, share: float) -> np.ndarray:

@@ -1,3 +1,5 @@
+import random
+import threading
 from functools import partial
 from typing import Any
 
@@ -361,6 +363,29 @@ def test_gradients_without_end_leave_no_number(size: float) -> None:
     lstm_training._adam(tf, [table, dense], 1.0)([tf.IndexedSlices(slopes, [1]), tf.ones(2)], np.float32(0.1), np.float32(1))
 
     assert np.isnan(dense.numpy()).all() and np.isnan(table.numpy()[1]).all() and table.numpy()[0] == 1
+
+
+def test_other_threads_that_draw_random_numbers_change_no_network() -> None:
+    """Prefect's do, whenever they wait for its server."""
+    ids, y = token_ids(random_rows(12, seed=4)), np.arange(12) % 2
+    settings = TINY.model_copy(update={"embedding_dropout": 0.4, "epochs": 1})
+    done = threading.Event()
+
+    def draw() -> None:
+        while not done.is_set():
+            random.random()
+
+    def weights() -> list[bytes]:
+        return [value.tobytes() for value in fit_lstm(ids, y, ids, y.astype(np.int8), settings, 0).weights.values()]
+
+    alone = weights()
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        assert weights() == alone
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_training_that_diverges_is_an_error() -> None:
