@@ -73,7 +73,7 @@ def score(options: Namespace) -> Outcome:
     start_early()
     from pydantic import ValidationError
 
-    from flows.scoring import UnscoredFilesError, check_use, prepare, purpose_of, resolve_model, scoring
+    from flows.scoring import UnscoredFilesError, check_model, check_use, prepare, purpose_of, scoring
     from tasks.dotted import told_problems
     from tasks.inbox import has_news
     from tasks.reviews.columns import find_text_column
@@ -92,7 +92,7 @@ def score(options: Namespace) -> Outcome:
     if options.every is not None and (options.every < 0 or not options.inbox):
         raise CallerError("--every is the seconds between two looks into an --inbox.")
     check_use(options.inputs, options.inbox, options.explain)
-    resolve_model(options.model, Store(Path(options.artifacts).resolve()))
+    check_model(options.model, Store(Path(options.artifacts).resolve()))
     if not options.inbox:
         check_files(options.inputs, reader, training=False)
         if len(options.inputs) == 1 and Path(options.inputs[0]).is_file():  # of several files one that is wrong does not stop the others

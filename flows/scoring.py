@@ -20,8 +20,8 @@ from tasks.drawing import import_plotting
 from tasks.errors import CallerError, DataError, MachineError, PipelineError, UnsettledError
 from tasks.fingerprint import sha256_of_json
 from tasks.inbox import Memory, Purpose, apart, find_new, open_memory
-from tasks.model.bundle import check_bundle, is_sample
-from tasks.model.registry import champion, models_folder
+from tasks.model.bundle import check_bundle, find_manifest, is_sample
+from tasks.model.registry import Promotion, champion, models_folder
 from tasks.outcome import log_step, rename_flow_run, run_logger
 from tasks.pins import PinnedModel, pin, unpin
 from tasks.progress import run_progress
@@ -236,14 +236,28 @@ def resolve_model(model: str, store: Store) -> PinnedModel:
     """
     if model != CHAMPION:
         return PinnedModel(model, check_bundle(models_folder(store) / model))
+    current = _champion_of(store)
+    if check_bundle(models_folder(store) / current.model_id) != current.bundle_sha256:
+        raise MachineError(f"The champion {current.model_id} is not the bundle that was promoted. Promote a model anew.")
+    return PinnedModel(current.model_id, current.bundle_sha256)
+
+
+def check_model(model: str, store: Store) -> None:
+    """Check that there is a model of that name, whose files are not looked into.
+
+    Raises:
+        CallerError: There is none, or no champion yet.
+    """
+    find_manifest(models_folder(store) / (_champion_of(store).model_id if model == CHAMPION else model))
+
+
+def _champion_of(store: Store) -> Promotion:
     current = champion(store)
     if current is None:
         raise CallerError(
             f"There is no champion in {store.root} yet. Train one with `sentiment train SOURCE`, or name a model with --model ID."
         )
-    if check_bundle(models_folder(store) / current.model_id) != current.bundle_sha256:
-        raise MachineError(f"The champion {current.model_id} is not the bundle that was promoted. Promote a model anew.")
-    return PinnedModel(current.model_id, current.bundle_sha256)
+    return current
 
 
 def pin_champion(current: PinnedModel, job: str, store: Store) -> PinnedModel:
@@ -326,10 +340,9 @@ def score_files(
                 try:
                     progress.finish(part_name(plan, shard), result_of(task))
                     if not missing[name] and name not in failed:
-                        replaces = plan.output.exists()
                         done[name] = publish_file(plan, store)
                         note(done[name])
-                        log_step("score", _told(done[name], replaces=replaces))
+                        log_step("score", _told(done[name]))
                 except (DataError, CallerError) as error:
                     _fail(name, error, failed)
         except BaseException:
@@ -344,9 +357,9 @@ def _fail(name: str, error: PipelineError, failed: Failures) -> None:
         run_logger().error("%s was not scored: %s", name, error)
 
 
-def _told(file: ScoredFile, *, replaces: bool) -> str:
+def _told(file: ScoredFile) -> str:
     counts = f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
-    return counts + (f"; replaces the result that stood at {file.output}" if replaces else "")
+    return counts + (f"; replaces the result that stood at {file.output}" if file.replaces else "")
 
 
 def output_places(looked_at: list[LookedAt], folder: Path, ending: str, *, by_content: bool = False) -> list[Path]:

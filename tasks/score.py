@@ -5,7 +5,7 @@ import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -103,6 +103,7 @@ class ScoredFile:
     output: str
     quarantine: str | None
     facts: Facts
+    replaces: bool = False  # another result that stood there
 
 
 def look_at(source: FileSource, settings: ScoreSettings) -> LookedAt:
@@ -268,6 +269,7 @@ def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
             raise _changed(plan.source)
         rows, refused = sum(chunk.rows for chunk in chunks), [row for chunk in chunks for row in chunk.refused]
         groups = ((chunk.size, folder.read(chunk)) for chunk in chunks)
+        replaces = plan.output.exists()
         draft = write_result(plan.output, plan.key[:16], plan.settings.format, groups, refused)
         try:
             if rows != draft.rows + len(refused):
@@ -289,7 +291,7 @@ def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
         finally:
             draft.discard()
         folder.finish(as_json(manifest))
-    return _scored_file(plan, manifest, "scored")
+    return replace(_scored_file(plan, manifest, "scored"), replaces=replaces)
 
 
 def _check_accounts(plan: ScoringPlan, chunks: list[Chunk]) -> None:

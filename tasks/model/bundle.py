@@ -206,15 +206,25 @@ def load_bundle(folder: Path) -> SentimentModel:
     return model
 
 
+def find_manifest(folder: Path) -> Path:
+    """Return where a bundle's `bundle.json` lies.
+
+    Raises:
+        CallerError: There is no such bundle.
+    """
+    place = folder / MANIFEST
+    if not place.is_file():
+        raise CallerError(f"There is no model {folder.name!r} in {folder.parent}. List those there are with `sentiment models list`.")
+    return place
+
+
 def check_bundle(folder: Path) -> str:
     """Check every file of a bundle against `bundle.json`; return the SHA-256 of `bundle.json` itself.
 
     Raises:
         CallerError, MachineError: See `load_bundle`.
     """
-    place = folder / MANIFEST
-    if not place.is_file():
-        raise CallerError(f"There is no model {folder.name!r} in {folder.parent}. List those there are with `sentiment models list`.")
+    place = find_manifest(folder)
     links = sorted(path.name for path in folder.iterdir() if path.is_symlink())
     if links:
         raise MachineError(f"The bundle {folder.name} has links to other places: {', '.join(links)}. Put the files themselves there.")

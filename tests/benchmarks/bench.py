@@ -43,7 +43,6 @@ GENERATED_ROWS = 20_000
 PARTS = ("text", "training", "scoring", "sizes", "start")
 SLOW_RIVALS_ROWS = 5_000  # of those that take minutes for all
 NOTHING = "from prefect import flow\n@flow\ndef nothing(): pass\nnothing()"
-
 IMPORTS = {  # what a command that scores by each of the others would have to import
     "article": "import nltk, pandas, pyarrow, tensorflow.keras.models",
     "tfidf": "import pandas, pyarrow, sklearn.feature_extraction.text, sklearn.linear_model",
