@@ -103,5 +103,5 @@ FAULTS: dict[str, Builder] = {
     "misspelt column": _file(
         "a.csv", "id,review\n1,x\n", "'reveiw' is not among", "Did you mean 'review'", error=CallerError, text_column="reveiw"
     ),
-    "nothing there": lambda folder: Fault(folder / "none.csv", CallerError, ("no such file, folder or match", "none.csv", "Expected")),
+    "nothing there": lambda folder: Fault(folder / "none.csv", CallerError, ("no such file, folder or match", "none.csv", "Give the path")),
 }

@@ -1,4 +1,4 @@
-import time
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from tasks.study import Trial, open_study
 from tasks.tune import Budget, best_trial, preset_of, starting_values, study_name, told_outcome, trial_table, try_settings
 
 ROWS = ArtifactRef("split", "0" * 64, "split/0.parquet", "1" * 64, 100)
-LATER = time.monotonic() + 1000
+LATER = math.inf
 
 
 def trial(number: int, state: str = "complete", log_loss: float | None = None, **changes: Any) -> Trial:
