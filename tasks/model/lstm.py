@@ -233,7 +233,7 @@ def build_network(settings: LstmSettings) -> "keras.Model":
             ],
             name="tutorial",
         )
-    from tasks.model.layers import BothWays, ByteDropout, MaskedPooling, StridedConvolution, WordDropout, WordVectors
+    from tasks.model.layers import BothWays, DropoutFromPool, MaskedPooling, StridedConvolution, WordDropout, WordVectors
 
     words = keras.Input((settings.chunk_length,), dtype="int32", name="words")
     pairs = keras.Input((settings.chunk_length,), dtype="int32", name="pairs")
@@ -245,18 +245,18 @@ def build_network(settings: LstmSettings) -> "keras.Model":
     if settings.pair_buckets:
         pair_vectors = WordVectors(settings.pair_buckets, settings.embedding_size, embeddings_initializer="zeros", name="pair_vectors")
         x = keras.layers.Add(name="words_and_pairs")([x, pair_vectors(pairs)])
-    x = ByteDropout(settings.embedding_dropout, name="embedding_dropout")(x)
+    x = DropoutFromPool(settings.embedding_dropout, name="embedding_dropout")(x)
     evidence, brought = [], [x]
     if settings.evidence_size:
         evidence = [keras.Input((settings.chunk_length, settings.evidence_size), name="evidence")]
         scaled = keras.layers.Rescaling(EVIDENCE_SCALE, name="evidence_scale")(evidence[0])
-        brought.append(ByteDropout(settings.evidence_dropout, name="evidence_dropout")(scaled))
+        brought.append(keras.layers.Dropout(settings.evidence_dropout, name="evidence_dropout")(scaled))
     x = StridedConvolution(
         settings.filters, settings.kernel_size, strides=settings.stride, padding="same", activation="relu", name="convolution"
     )(brought)
     x = BothWays(keras.layers.LSTM(settings.units, return_sequences=True, name="lstm"), name="bidirectional")(x)
     x = MaskedPooling(settings.stride, name="pooling")([x, words, review, num_reviews])
-    x = ByteDropout(settings.output_dropout, name="output_dropout")(x)
+    x = keras.layers.Dropout(settings.output_dropout, name="output_dropout")(x)
     logits = keras.layers.Dense(1, name="output")(x)
     return keras.Model([words, pairs, *evidence, review, num_reviews], keras.layers.Flatten(name="log_odds")(logits), name="default")
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -309,7 +309,8 @@ def worst_change(slope: Any, words: Any, review: Any, size: float) -> Any:
     """
     import tensorflow as tf
 
-    squares = tf.math.segment_sum(tf.reduce_sum(slope**2, axis=[1, 2]), review)
+    flat = tf.reshape(slope, (tf.shape(slope)[0], 1, -1))
+    squares = tf.math.segment_sum(tf.reshape(tf.matmul(flat, flat, transpose_b=True), (-1,)), review)
     num_tokens = tf.math.segment_sum(tf.reduce_sum(tf.cast(words != 0, tf.float32), axis=1), review)
     factor = tf.math.divide_no_nan(size * tf.sqrt(num_tokens), tf.sqrt(squares))
     return slope * tf.gather(factor, review)[:, None, None]
@@ -323,24 +324,31 @@ def _adam(tf: Any, variables: list[Any], clip_norm: float) -> Callable[[list[Any
     Source: Kingma & Ba (2015), "Adam"; Pascanu et al. (2013), "On the difficulty of training recurrent neural networks", for clipping.
     """
     moments = [(tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))) for variable in variables]
+    of_batch = [[tf.Variable(variable[:0], shape=(None, *variable.shape[1:])) for _ in range(3)] for variable in variables]
 
     def move(gradients: list[Any], rate: Any, count: Any) -> None:
-        size = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
+        powers = [beta**count for beta in (_BETA_1, _BETA_2)]
         norm = tf.linalg.global_norm(gradients)
         shrink = clip_norm / tf.maximum(norm, clip_norm) + (norm - norm)  # not a number where the norm is not finite, so that training ends
-        for variable, gradient, (mean, square) in zip(variables, gradients, moments, strict=True):
-            if isinstance(gradient, tf.IndexedSlices):
-                rows, place = tf.unique(gradient.indices)
-                values = shrink * tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
-                new_mean = _BETA_1 * tf.gather(mean, rows) + (1 - _BETA_1) * values
-                new_square = _BETA_2 * tf.gather(square, rows) + (1 - _BETA_2) * values**2
-                moved = tf.gather(variable, rows) - size * new_mean / (tf.sqrt(new_square) + _EPSILON)
-                for table, new in ((mean, new_mean), (square, new_square), (variable, moved)):
-                    table.scatter_update(tf.IndexedSlices(new, rows))
-            else:
-                values = shrink * gradient
-                mean.assign(_BETA_1 * mean + (1 - _BETA_1) * values)
-                square.assign(_BETA_2 * square + (1 - _BETA_2) * values**2)
-                variable.assign_sub(size * mean / (tf.sqrt(square) + _EPSILON))
+        for variable, gradient, (mean, square), parts in zip(variables, gradients, moments, of_batch, strict=True):
+            tables = variable, mean, square
+            if not isinstance(gradient, tf.IndexedSlices):
+                _apply_adam(tf, tables, shrink * gradient, powers, rate)
+                continue
+            rows, place = tf.unique(gradient.indices)
+            for part, table in zip(parts, tables, strict=True):
+                part.assign(tf.gather(table, rows))
+            _apply_adam(tf, parts, shrink * tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows)), powers, rate)
+            for part, table in zip(parts, tables, strict=True):
+                table.scatter_update(tf.IndexedSlices(part.read_value(), rows))
 
     return move
+
+
+def _apply_adam(tf: Any, variables: Sequence[Any], gradient: Any, powers: Sequence[Any], rate: Any) -> None:
+    """Move a variable, its mean gradient and its mean squared one, by TensorFlow's own operation."""
+    variable, mean, square = (each.handle for each in variables)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable, m=mean, v=square, beta1_power=powers[0], beta2_power=powers[1], lr=rate, beta1=_BETA_1, beta2=_BETA_2,
+        epsilon=_EPSILON, grad=gradient,
+    )  # fmt: skip

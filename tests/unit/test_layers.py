@@ -12,7 +12,7 @@ tf = import_tensorflow()
 
 import keras  # noqa: E402
 
-from tasks.model.layers import BothWays, ByteDropout, StridedConvolution  # noqa: E402
+from tasks.model.layers import BothWays, DropoutFromPool, StridedConvolution  # noqa: E402
 
 SIZES = [(8, 12, 64), (4, 8, 64), (4, 4, 16), (2, 5, 8), (3, 7, 9), (8, 8, 8), (1, 3, 5), (4, 12, 4), (2, 9, 8)]  # step, kernel, length
 
@@ -108,16 +108,31 @@ def test_a_gpu_takes_the_lstm_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (layer.call(x) == 2).all()
 
 
+@pytest.mark.parametrize("rows", [101, 5001], ids=["cut out of the pool", "larger than half of it"])
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.4])
-def test_dropout_by_bytes_drops_its_share_and_keeps_the_sum(rate: float) -> None:
-    """In training a share is zero and the rest larger for it; otherwise nothing changes. Each call draws anew."""
+def test_dropout_from_a_pool_drops_its_share_and_keeps_the_sum(rate: float, rows: int) -> None:
+    """In training a share is zero and the rest larger for it; otherwise nothing changes. Each call has another mask, its rows too."""
     keras.utils.set_random_seed(3)
-    layer = ByteDropout(rate)
-    x = np.ones((101, 1001), np.float32)
+    layer = DropoutFromPool(rate)
+    x = np.ones((rows, 1001), np.float32)
     first, second = layer(x, training=True).numpy(), layer(x, training=True).numpy()
 
     assert (layer(x).numpy() == x).all()
     assert np.mean(first == 0) == pytest.approx(rate, abs=0.004)
     assert first.mean() == pytest.approx(1, abs=0.008)
     assert np.mean((first == 0) & (second == 0)) == pytest.approx(rate**2, abs=0.006)
-    assert len(np.unique(first)) == (2 if rate else 1)
+    assert np.mean((first[1:] == 0) & (first[:-1] == 0)) == pytest.approx(rate**2, abs=0.006)
+    assert sorted(np.unique(first)) == pytest.approx([0, 1 / (1 - rate)] if rate else [1])
+
+
+def test_dropout_from_a_pool_is_that_of_its_seed() -> None:
+    """Layers of one seed draw the same masks, of another others; and a mask may be as large as half of the pool, or larger by one."""
+    masks = []
+    for seed in (1, 1, 2):
+        layer = DropoutFromPool(0.5, seed=seed)
+        layer.NUM_ENTRIES = 1 << 10
+        masks.append([layer(np.ones(size, np.float32), training=True).numpy() for size in (300, 512, 513, 300)])
+
+    assert all((one == other).all() for one, other in zip(masks[0], masks[1], strict=True))
+    assert not any((one == other).all() for one, other in zip(masks[0], masks[2], strict=True))
+    assert (masks[0][0] != masks[0][3]).any()
