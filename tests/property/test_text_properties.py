@@ -86,6 +86,35 @@ def test_default_tokens_are_those_of_the_expressions_on_any_text(reviews: list[s
     _assert_follows_expressions(reviews)
 
 
+@QUICK
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["<", ">", "<a", "</", "a" * 28, "é" * 29, "★" * 30, "’", "it's", " "]), max_size=9).map("".join),
+        max_size=5,
+    )
+)
+def test_default_tokens_are_those_of_the_expressions_around_long_tags(reviews: list[str]) -> None:
+    """Tags of about as many characters as one may have, of one byte or more, symbols among them, and brackets that are none."""
+    _assert_follows_expressions(reviews)
+
+
+def test_tags_end_at_sixty_characters_after_their_first_and_with_their_review() -> None:
+    """Of one byte or three each."""
+    tags = [f"a<b{character * number}>c" for character in "x ★é" for number in (59, 60, 61)]
+    _assert_follows_expressions([*tags, "a<b", "c>d", "<", "b>"])
+    assert tokens_of(pa.array(tags[1:3]), CleanSettings(), TokenizeSettings()).to_pylist() == [["a", "c"], ["a", "b" + "x" * 61, "c"]]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_tokens_do_not_hang_on_how_many_bytes_are_split_at_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Reviews of all lengths, empty ones among them and at both ends, in pieces smaller than one of them."""
+    reviews = pa.array(["", "it's <b>", "'", "", "x " * 40, "'a'", "b>", "é’s", ""])
+    whole = tokens_of(reviews, CleanSettings(), TokenizeSettings())
+    monkeypatch.setattr("tasks.reviews.text._PIECE_BYTES", size)
+
+    assert tokens_of(reviews, CleanSettings(), TokenizeSettings()).equals(whole)
+
+
 def test_tutorial_cleaning_is_the_articles_on_generated_reviews() -> None:
     """Thousands of generated reviews, NLTK's stop words."""
     for batch in generate_reviews(SampleSettings(rows=5000)):
