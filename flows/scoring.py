@@ -243,7 +243,7 @@ def resolve_model(model: str, store: Store) -> PinnedModel:
 
 
 def check_model(model: str, store: Store) -> None:
-    """Check that there is a model of that name, whose files are not looked into.
+    """Check that there is a model of that name, without reading its files; `resolve_model` does.
 
     Raises:
         CallerError: There is none, or no champion yet.
@@ -359,7 +359,7 @@ def _fail(name: str, error: PipelineError, failed: Failures) -> None:
 
 def _told(file: ScoredFile) -> str:
     counts = f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
-    return counts + (f"; replaces the result that stood at {file.output}" if file.replaces else "")
+    return counts + (f"; replaces the result that stood at {file.output}" if file.replaced else "")
 
 
 def output_places(looked_at: list[LookedAt], folder: Path, ending: str, *, by_content: bool = False) -> list[Path]:

@@ -103,7 +103,7 @@ class ScoredFile:
     output: str
     quarantine: str | None
     facts: Facts
-    replaces: bool = False  # another result that stood there
+    replaced: bool = False  # whether a result stood in its place, another one or a damaged one
 
 
 def look_at(source: FileSource, settings: ScoreSettings) -> LookedAt:
@@ -269,7 +269,7 @@ def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
             raise _changed(plan.source)
         rows, refused = sum(chunk.rows for chunk in chunks), [row for chunk in chunks for row in chunk.refused]
         groups = ((chunk.size, folder.read(chunk)) for chunk in chunks)
-        replaces = plan.output.exists()
+        replaced = plan.output.exists()
         draft = write_result(plan.output, plan.key[:16], plan.settings.format, groups, refused)
         try:
             if rows != draft.rows + len(refused):
@@ -291,7 +291,7 @@ def publish_file(plan: ScoringPlan, store: Store) -> ScoredFile:
         finally:
             draft.discard()
         folder.finish(as_json(manifest))
-    return replace(_scored_file(plan, manifest, "scored"), replaces=replaces)
+    return replace(_scored_file(plan, manifest, "scored"), replaced=replaced)
 
 
 def _check_accounts(plan: ScoringPlan, chunks: list[Chunk]) -> None:

@@ -154,8 +154,8 @@ MUTANTS = (
     Mutant(
         "seed not set",
         "tasks/model/lstm_training.py",
-        "    keras.utils.set_random_seed(seed)\n",
-        "",
+        "random.Random(seed)",
+        "random.Random()",
         "tests/unit/test_lstm.py -k equal_seeds",
     ),
     Mutant(

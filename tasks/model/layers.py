@@ -4,7 +4,8 @@
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -29,12 +30,13 @@ class WordDropout(keras.layers.Layer):  # type: ignore[misc]
 
 
 class DropoutFromPool(keras.layers.Dropout):  # type: ignore[misc]
-    """Keras' Dropout that cuts its mask out of a pool drawn once, from another place each time: drawing one anew costs five times as much.
+    """Keras' Dropout of float32 that cuts its mask out of a pool drawn once, from another place each time: a quarter of the cost.
 
-    A mask larger than half of the pool is drawn anew all the same.
+    A mask larger than half of the pool is drawn anew all the same. Keras' `noise_shape` does not count.
     """
 
-    NUM_ENTRIES, ALIGNMENT = 1 << 23, 16  # a mask that begins at a multiple of 64 bytes is used where it lies
+    NUM_ENTRIES = 1 << 23  # twice what the default's largest batch needs: 64 reviews of 1,024 tokens, 64 entries each
+    ALIGNMENT = 16  # entries; a mask that begins at a multiple of 64 bytes is used where it lies
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return inputs, in training some of them replaced by zeros and the others made larger for it."""
@@ -164,7 +166,25 @@ def _convolve(x: Any, kernel: Any, stride: int) -> Any:
 
         return tf.reshape(found, (-1, steps, filters)), gradients
 
-    return convolve(x, kernel)
+    with _taken_off_the_register():
+        return convolve(x, kernel)
+
+
+@contextmanager
+def _taken_off_the_register() -> Iterator[None]:
+    """Take back the names under which TensorFlow registers gradients meanwhile: for good, and each keeps the whole graph that it is of.
+
+    They are for `tf.gradients`; a tape does not look there.
+    """
+    from tensorflow.python.framework import ops
+
+    register = ops.gradient_registry
+    known = set(register.list())
+    try:
+        yield
+    finally:
+        for name in set(register.list()) - known:
+            register._registry.pop(name, None)
 
 
 def _neighbours(stretches: Any, starts: dict[int, int], size: int) -> Any:

@@ -1,6 +1,7 @@
 """How the LSTM learns: epochs, early stopping on the validation loss, harder batches, Adam on the word vectors that a batch holds."""
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from tasks.model.runtime import import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_seeding = threading.Lock()
 _VECTOR_SCALE = 0.2  # of pretrained vectors, whose mean squared entry is 1: large enough to outlast the first steps of training
 
 
@@ -79,7 +81,7 @@ def fit_lstm(
     tf = import_tensorflow()
     import keras
 
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(seed)  # the order in which Keras' `fit` takes the rows of the tutorial network
     with _own_seeds(seed):
         network = build_network(settings)
     fixed: dict[str, np.ndarray] = {}
@@ -137,16 +139,17 @@ def _own_seeds(seed: int) -> Iterator[None]:
     """Let Keras draw the seeds of initial weights and dropout from a generator of their own.
 
     It takes them from Python's, and so do Prefect's threads when they wait for its server: a number that they took between would give
-    another network.
+    another network. Keras has no public way to say so.
     """
     from keras.src.random import seed_generator
 
-    shared = seed_generator.python_random
-    seed_generator.python_random = random.Random(seed)
-    try:
-        yield
-    finally:
-        seed_generator.python_random = shared
+    with _seeding:
+        shared = seed_generator.python_random
+        seed_generator.python_random = random.Random(seed)
+        try:
+            yield
+        finally:
+            seed_generator.python_random = shared
 
 
 def soften(y: np.ndarray, teacher: np.ndarray, share: float) -> np.ndarray:
@@ -250,7 +253,7 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
     """Return one step of training: on a batch as it is and, where settings say so, on what its word vectors are changed to as well."""
     vectors_of, logits_of = _halves(network)
     tables, others = ([variable.value for variable in half.trainable_variables] for half in (vectors_of, logits_of))
-    move = _adam(tf, [*tables, *others], settings.clip_norm)
+    move = _adam(tf, tables, others, settings.clip_norm)
     ids = tf.TensorSpec((None, settings.chunk_length), tf.int32)
     scalar = tf.TensorSpec((), tf.float32)
 
@@ -310,45 +313,55 @@ def worst_change(slope: Any, words: Any, review: Any, size: float) -> Any:
     import tensorflow as tf
 
     flat = tf.reshape(slope, (tf.shape(slope)[0], 1, -1))
-    squares = tf.math.segment_sum(tf.reshape(tf.matmul(flat, flat, transpose_b=True), (-1,)), review)
+    squares = tf.math.segment_sum(tf.reshape(tf.matmul(flat, flat, transpose_b=True), (-1,)), review)  # slope**2 would be written out
     num_tokens = tf.math.segment_sum(tf.reduce_sum(tf.cast(words != 0, tf.float32), axis=1), review)
     factor = tf.math.divide_no_nan(size * tf.sqrt(num_tokens), tf.sqrt(squares))
     return slope * tf.gather(factor, review)[:, None, None]
 
 
-def _adam(tf: Any, variables: list[Any], clip_norm: float) -> Callable[[list[Any], Any, Any], None]:
-    """Return what moves variables by their gradients, clipped; of an embedding only the rows that a batch holds (and their moments).
+def _adam(tf: Any, tables: list[Any], others: list[Any], clip_norm: float) -> Callable[[list[Any], Any, Any], None]:
+    """Return what moves variables by their gradients, clipped; of tables of vectors only the rows that a batch holds (and their moments).
 
-    Gradients longer together than `clip_norm` are made so long; a row that stands several times in a batch counts each time on its own.
+    Gradients longer together than `clip_norm` are made so long; for that length each of a row's gradients counts on its own, and the row
+    moves by their sum.
+
+    Args:
+        tf: TensorFlow.
+        tables: Variables whose gradients are `IndexedSlices`; gradients come in the order of tables, then others.
+        others: Variables whose gradients are dense.
+        clip_norm: Largest norm of all gradients together.
 
     Source: Kingma & Ba (2015), "Adam"; Pascanu et al. (2013), "On the difficulty of training recurrent neural networks", for clipping.
     """
-    moments = [(tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))) for variable in variables]
-    of_batch = [[tf.Variable(variable[:0], shape=(None, *variable.shape[1:])) for _ in range(3)] for variable in variables]
+    whole_tables, whole_others = ([_with_moments(tf, variable) for variable in variables] for variables in (tables, others))
+    # TensorFlow's Adam takes whole variables and no rows of them: a batch's rows are copied into these, moved, and written back.
+    copies = [[tf.Variable(table[:0], shape=(None, *table.shape[1:])) for _ in range(3)] for table in tables]
 
     def move(gradients: list[Any], rate: Any, count: Any) -> None:
-        powers = [beta**count for beta in (_BETA_1, _BETA_2)]
         norm = tf.linalg.global_norm(gradients)
         shrink = clip_norm / tf.maximum(norm, clip_norm) + (norm - norm)  # not a number where the norm is not finite, so that training ends
-        for variable, gradient, (mean, square), parts in zip(variables, gradients, moments, of_batch, strict=True):
-            tables = variable, mean, square
-            if not isinstance(gradient, tf.IndexedSlices):
-                _apply_adam(tf, tables, shrink * gradient, powers, rate)
-                continue
+        of_tables, of_others = gradients[: len(tables)], gradients[len(tables) :]
+        for whole, rows_of, gradient in zip(whole_tables, copies, of_tables, strict=True):
             rows, place = tf.unique(gradient.indices)
-            for part, table in zip(parts, tables, strict=True):
-                part.assign(tf.gather(table, rows))
-            _apply_adam(tf, parts, shrink * tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows)), powers, rate)
-            for part, table in zip(parts, tables, strict=True):
-                table.scatter_update(tf.IndexedSlices(part.read_value(), rows))
+            for copy, variable in zip(rows_of, whole, strict=True):
+                copy.assign(tf.gather(variable, rows))
+            _apply_adam(tf, rows_of, shrink * tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows)), rate, count)
+            for copy, variable in zip(rows_of, whole, strict=True):
+                variable.scatter_update(tf.IndexedSlices(copy.read_value(), rows))
+        for whole, gradient in zip(whole_others, of_others, strict=True):
+            _apply_adam(tf, whole, shrink * gradient, rate, count)
 
     return move
 
 
-def _apply_adam(tf: Any, variables: Sequence[Any], gradient: Any, powers: Sequence[Any], rate: Any) -> None:
-    """Move a variable, its mean gradient and its mean squared one, by TensorFlow's own operation."""
+def _with_moments(tf: Any, variable: Any) -> list[Any]:
+    return [variable, tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))]
+
+
+def _apply_adam(tf: Any, variables: Sequence[Any], gradient: Any, rate: Any, count: Any) -> None:
+    """Move a variable, its mean gradient and its mean squared one by TensorFlow's own operation, in the step of this count from 1."""
     variable, mean, square = (each.handle for each in variables)
     tf.raw_ops.ResourceApplyAdam(
-        var=variable, m=mean, v=square, beta1_power=powers[0], beta2_power=powers[1], lr=rate, beta1=_BETA_1, beta2=_BETA_2,
+        var=variable, m=mean, v=square, beta1_power=_BETA_1**count, beta2_power=_BETA_2**count, lr=rate, beta1=_BETA_1, beta2=_BETA_2,
         epsilon=_EPSILON, grad=gradient,
     )  # fmt: skip

@@ -17,7 +17,7 @@ def import_tensorflow() -> ModuleType:
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # whatever the environment says: a model's name does not tell it
-        os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # arrays of a step lie where those of the last one did: a tenth faster
+        os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # arrays of a step lie where the last one's did
         os.environ[_THREADS] = str(num_threads())  # nonsense, or 0, would be as many as there are processors
         with _quiet_start():
             import tensorflow as tf

@@ -222,20 +222,21 @@ def _split(text: pa.Array, kinds: np.ndarray = _SPACES_APART, *, loose_apostroph
     offsets = np.frombuffer(offsets_buffer, np.int32)[text.offset : text.offset + len(text) + 1]
     letters = np.frombuffer(bytes_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
     offsets = offsets - offsets[0]
-    kept, starts, first_tokens = [], [], [np.zeros(1, np.int32)]
+    kept, starts, tokens_before = [], [], [np.zeros(1, np.int32)]
     num_kept = num_tokens = 0
+    # Pieces end where reviews do; a review longer than a piece is one of its own.
     borders = np.unique([0, *np.searchsorted(offsets, range(0, len(letters), _PIECE_BYTES)), len(text)])
     for first, last in itertools.pairwise(borders):
         piece = letters[offsets[first] : offsets[last]]
-        found = _split_letters(piece, offsets[first : last + 1] - offsets[first], kinds, loose_apostrophes)
-        kept.append(found[0])
-        starts.append((found[1] + num_kept).astype(np.int32))
-        first_tokens.append((found[2] + num_tokens).astype(np.int32))
-        num_kept += len(found[0])
-        num_tokens += len(found[1])
+        own_kept, own_starts, own_tokens = _split_letters(piece, offsets[first : last + 1] - offsets[first], kinds, loose_apostrophes)
+        kept.append(own_kept)
+        starts.append((own_starts + num_kept).astype(np.int32))
+        tokens_before.append((own_tokens + num_tokens).astype(np.int32))
+        num_kept += len(own_kept)
+        num_tokens += len(own_starts)
     starts.append(np.array([num_kept], np.int32))
     tokens = pa.StringArray.from_buffers(num_tokens, pa.py_buffer(np.concatenate(starts)), pa.py_buffer(np.concatenate(kept)))
-    return pa.ListArray.from_arrays(pa.array(np.concatenate(first_tokens)), tokens)
+    return pa.ListArray.from_arrays(pa.array(np.concatenate(tokens_before)), tokens)
 
 
 def _split_letters(
@@ -250,7 +251,8 @@ def _split_letters(
         loose_apostrophes: As `_split` has it.
 
     Returns:
-        The bytes of all tokens, uint8; where each token begins among these; and how many tokens lie before the end of each review.
+        The bytes of all tokens, uint8, shape (num_kept,); where each token begins among these, int64, shape (num_tokens,); and how many
+        tokens lie before the end of each review, int64, shape (num_reviews,).
     """
     begins = np.zeros(len(letters) + 1, bool)  # whether a token may begin there
     begins[offsets] = True

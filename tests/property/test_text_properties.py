@@ -99,7 +99,7 @@ def test_default_tokens_are_those_of_the_expressions_around_long_tags(reviews: l
 
 
 def test_tags_end_at_sixty_characters_after_their_first_and_with_their_review() -> None:
-    """Of one byte or three each."""
+    """Of one to three bytes each."""
     tags = [f"a<b{character * number}>c" for character in "x ★é" for number in (59, 60, 61)]
     _assert_follows_expressions([*tags, "a<b", "c>d", "<", "b>"])
     assert tokens_of(pa.array(tags[1:3]), CleanSettings(), TokenizeSettings()).to_pylist() == [["a", "c"], ["a", "b" + "x" * 61, "c"]]

@@ -126,13 +126,13 @@ def test_dropout_from_a_pool_drops_its_share_and_keeps_the_sum(rate: float, rows
 
 
 def test_dropout_from_a_pool_is_that_of_its_seed() -> None:
-    """Layers of one seed draw the same masks, of another others; and a mask may be as large as half of the pool, or larger by one."""
+    """Layers of one seed draw the same masks, of another others, of any size: half of the pool, more, all of it, more than that."""
     masks = []
     for seed in (1, 1, 2):
         layer = DropoutFromPool(0.5, seed=seed)
         layer.NUM_ENTRIES = 1 << 10
-        masks.append([layer(np.ones(size, np.float32), training=True).numpy() for size in (300, 512, 513, 300)])
+        masks.append([layer(np.ones(size, np.float32), training=True).numpy() for size in (300, 512, 513, 1024, 1025, 300)])
 
     assert all((one == other).all() for one, other in zip(masks[0], masks[1], strict=True))
     assert not any((one == other).all() for one, other in zip(masks[0], masks[2], strict=True))
-    assert (masks[0][0] != masks[0][3]).any()
+    assert (masks[0][0] != masks[0][-1]).any()

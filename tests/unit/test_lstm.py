@@ -1,3 +1,4 @@
+import gc
 import random
 import threading
 from functools import partial
@@ -13,7 +14,7 @@ from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, build_network, cu
 from tasks.model.lstm_training import fit_lstm, soften, worst_change
 from tasks.model.pairs import fit_pair_owners, pair_buckets
 from tasks.model.quantisation import PAIR_VECTORS, STEPS, WORD_VECTORS, dequantise_vectors
-from tasks.model.runtime import import_tensorflow
+from tasks.model.runtime import forget_networks, import_tensorflow
 from tasks.model.vocabulary import TokenIds
 
 TINY = LstmSettings(
@@ -298,7 +299,9 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
         for variable, slope in zip(variables, slopes, strict=True):
             variable.assign_sub(slope)
 
-    monkeypatch.setattr(lstm_training, "_adam", lambda _, variables, clip_norm: partial(descend, variables=variables, clip_norm=clip_norm))
+    monkeypatch.setattr(
+        lstm_training, "_adam", lambda _, tables, others, clip_norm: partial(descend, variables=[*tables, *others], clip_norm=clip_norm)
+    )
     settings = TINY.model_copy(update={"adversarial": 0.5, "clip_norm": 0.75})
     scorer = LstmScorer(random_weights(settings), settings)
     ids = token_ids(random_rows(12, seed=4))
@@ -333,7 +336,7 @@ def test_a_step_is_adams_by_clipped_gradients_and_leaves_other_rows_alone() -> N
     table, dense = tf.Variable(draw.normal(size=(6, 2)).astype(np.float32)), tf.Variable(draw.normal(size=3).astype(np.float32))
     expected = [variable.numpy().astype(np.float64) for variable in (table, dense)]
     moments = [(np.zeros_like(value), np.zeros_like(value)) for value in expected]
-    move = lstm_training._adam(tf, [table, dense], 0.5)
+    move = lstm_training._adam(tf, [table], [dense], 0.5)
 
     for count, (rows, size) in enumerate((([4, 1, 4], 10), ([1, 2, 4], 0.1)), 1):
         slopes, others = (size * draw.normal(size=shape).astype(np.float32) for shape in ((3, 2), 3))
@@ -360,7 +363,7 @@ def test_gradients_without_end_leave_no_number(size: float) -> None:
     table, dense = tf.Variable(tf.ones((2, 1))), tf.Variable(tf.ones(2))
     slopes = tf.constant([[size]], tf.float32)
 
-    lstm_training._adam(tf, [table, dense], 1.0)([tf.IndexedSlices(slopes, [1]), tf.ones(2)], np.float32(0.1), np.float32(1))
+    lstm_training._adam(tf, [table], [dense], 1.0)([tf.IndexedSlices(slopes, [1]), tf.ones(2)], np.float32(0.1), np.float32(1))
 
     assert np.isnan(dense.numpy()).all() and np.isnan(table.numpy()[1]).all() and table.numpy()[0] == 1
 
@@ -386,6 +389,21 @@ def test_other_threads_that_draw_random_numbers_change_no_network() -> None:
     finally:
         done.set()
         thread.join()
+
+
+def test_a_network_that_nobody_needs_is_freed_with_its_graph() -> None:
+    """A search trains hundreds, a server one a night."""
+    ids, y = token_ids(random_rows(12, seed=4)), np.arange(12) % 2
+
+    def graphs() -> int:
+        forget_networks()
+        gc.collect()
+        return sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects())
+
+    before = graphs()
+    fit_lstm(ids, y, ids, y.astype(np.int8), TINY.model_copy(update={"epochs": 1}), 0)
+
+    assert graphs() <= before
 
 
 def test_training_that_diverges_is_an_error() -> None:
