@@ -171,6 +171,7 @@ def models(options: Namespace) -> Outcome:
         say(f"{exported.path}: gives the model's scores for {exported.reviews:,} reviews (off by up to {exported.worst:.1g})")
         return {"command": "models export", **asdict(exported)}, 0
     with registry.registry_lock(store):
+        before = registry.champion_id(store)
         if options.action == "promote":
             _check_opens(options.model_id, store)
             entry = registry.promote_model(store, options.model_id, options.reason)
@@ -179,8 +180,11 @@ def models(options: Namespace) -> Outcome:
             _refuse_sample(target, registry.champion(store), registry.models_folder(store))
             _check_opens(target, store)
             entry = registry.roll_back(store, options.reason)
-    say(f"{entry.model_id} is now the champion" + (f" instead of {entry.replaced}." if entry.replaced else "."))
-    return {"command": f"models {options.action}", "model_id": entry.model_id, "replaced": entry.replaced}, 0
+    if before == entry.model_id:
+        say(f"{entry.model_id} was the champion already; the reason is noted.")
+    else:
+        say(f"{entry.model_id} is now the champion" + (f" instead of {before}." if before else "."))
+    return {"command": f"models {options.action}", "model_id": entry.model_id, "replaced": before if before != entry.model_id else None}, 0
 
 
 def _check_opens(model_id: str | None, store: Store) -> None:

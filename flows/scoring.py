@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -358,7 +359,9 @@ def _fail(name: str, error: PipelineError, failed: Failures) -> None:
 
 
 def _told(file: ScoredFile) -> str:
-    counts = f"{file.source}: {file.scored:,} of {file.rows:,} rows scored, {file.quarantined:,} quarantined"
+    marked = [f"{count:,} {status.replace('_', ' ')}" for status, count in file.facts.get("status", {}).items() if status != "ok"]
+    of_these = f" ({', '.join(marked)})" if marked else ""
+    counts = f"{file.source}: {file.scored:,} of {file.rows:,} rows scored{of_these}, {file.quarantined:,} quarantined"
     return counts + (f"; replaces the result that stood at {file.output}" if file.replaced else "")
 
 
@@ -366,7 +369,7 @@ def output_places(looked_at: list[LookedAt], folder: Path, ending: str, *, by_co
     """Name every input's result: its own name without endings, or with them where two would be the same; `by_content` with its digest."""
     stems = [_stem(found.source.name) for found in looked_at]
     shared = {stem for stem, count in Counter(stems).items() if count > 1}
-    names = [found.source.name.replace("/", "__") if stem in shared else stem for found, stem in zip(looked_at, stems, strict=True)]
+    names = [_flat(found.source.name) if stem in shared else stem for found, stem in zip(looked_at, stems, strict=True)]
     if by_content:
         names = [f"{stem}-{found.digest[:12]}" for found, stem in zip(looked_at, stems, strict=True)]
     if len(set(names)) < len(names):
@@ -388,7 +391,12 @@ def _stem(name: str) -> str:
     path = Path(name)
     while path.suffix.lower() in _ENDINGS:
         path = path.with_suffix("")
-    return str(path).replace("/", "__")
+    return _flat(str(path))
+
+
+def _flat(name: str) -> str:
+    """Return a path as the name of one file, which no `../` before it hides."""
+    return re.sub(r"^(\.{1,2}/)+", "", name).replace("/", "__")
 
 
 def count_rows(model_id: str, scored: list[ScoredFile], failed: dict[str, str]) -> dict[str, Any]:

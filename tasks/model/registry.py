@@ -93,6 +93,15 @@ def champion(store: Store) -> Promotion | None:
         raise MachineError(f"{place} is damaged. Name the champion anew with `sentiment models promote ID`.") from error
 
 
+def champion_id(store: Store) -> str | None:
+    """Return today's champion, or None where there is none, or its record is damaged: promoting a model is the remedy."""
+    try:
+        current = champion(store)
+    except MachineError:
+        return None
+    return current.model_id if current else None
+
+
 def is_champion(store: Store, model_id: str) -> bool:
     """Return whether a model is today's champion."""
     current = champion(store)

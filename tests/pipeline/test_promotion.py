@@ -202,12 +202,15 @@ def test_rollback_lasts(refused: tiny.Trained, rivals: Path, sentiment: Callable
     promoted = sentiment("models", "promote", refused.summary["model_id"], "--reason", "a trial", "--artifacts", rivals)
     better = tiny.train(rivals, refused.reviews)
     undone = sentiment("models", "rollback", "--reason", "numbers in Leeds", "--artifacts", rivals)
+    twice = sentiment("models", "promote", refused.summary["model_id"], "--reason", "numbers in Leeds", "--artifacts", rivals)
 
     again = tiny.train(rivals, refused.reviews)
 
     assert promoted.summary == {"command": "models promote", "model_id": refused.summary["model_id"], "replaced": first}
+    assert undone.summary["replaced"] == first and f"instead of {first}." in undone.stderr
     assert (better["status"], better["model_id"]) == ("promoted", first)
     assert undone.summary["model_id"] == refused.summary["model_id"] == champion_id(rivals)
+    assert "was the champion already" in twice.stderr and twice.summary["replaced"] is None
     assert again["status"] == "unchanged"
     assert [entry.reason for entry in history(Store(rivals))][-1] == "numbers in Leeds"
 

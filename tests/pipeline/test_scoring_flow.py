@@ -271,7 +271,18 @@ def test_several_inputs_one_of_them_bad(trained: tiny.Trained, tmp_path: Path, s
     assert "Traceback" not in result.stderr
 
 
-def test_same_name_in_two_folders(trained: tiny.Trained, tmp_path: Path) -> None:
+def test_the_line_of_a_file_counts_what_has_no_score(trained: tiny.Trained, tmp_path: Path, sentiment: Callable[..., Command]) -> None:
+    """Rows in = rows scored + quarantined; those among the scored that hold nothing to judge are not kept quiet."""
+    write_csv(tmp_path / "a.csv", ["id", "review"], ["1", GOOD], ["2", ""], ["3", "..."], ["4", "zxqv brrrl"])
+    write_csv(tmp_path / "b.csv", ["id", "review"], ["1", GOOD])
+
+    told = sentiment("score", tmp_path / "a.csv", tmp_path / "b.csv", "--artifacts", trained.root, "--output", tmp_path / "out").stderr
+
+    assert "a.csv: 4 of 4 rows scored (2 empty, 1 unknown words), 0 quarantined" in told
+    assert "b.csv: 1 of 1 rows scored, 0 quarantined" in told
+
+
+def test_same_name_in_two_folders(trained: tiny.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files whose results would have one name are kept apart; a file given twice is refused before anything is scored."""
     for folder in ("in/x", "in/y"):
         (tmp_path / folder).mkdir(parents=True)
@@ -284,6 +295,9 @@ def test_same_name_in_two_folders(trained: tiny.Trained, tmp_path: Path) -> None
     assert len(set(summary["outputs"])) == 3
     singly = scoring([tmp_path / "in" / "x" / "a.csv", tmp_path / "in" / "y" / "a.csv"], trained.root, output=str(tmp_path / "out2"))
     assert len(set(singly["outputs"])) == 2
+    monkeypatch.chdir(tmp_path / "out")
+    beside = scoring([Path("../in/x/a.csv"), Path("../in/y/a.csv")], trained.root, output=str(tmp_path / "out4"))
+    assert sorted(Path(name).name for name in beside["outputs"]) == ["in__x__a.scored.parquet", "in__y__a.scored.parquet"]
     with pytest.raises(CallerError, match="Given twice"):
         scoring([tmp_path / "in" / "x" / "a.csv"] * 2, trained.root, output=str(tmp_path / "out3"))
     assert not (tmp_path / "out3").exists()
