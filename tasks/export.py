@@ -29,6 +29,7 @@ _SECONDS_ALLOWED = 600
 # What cleaning and tokenizing could trip over.
 ODD_REVIEWS = (
     "", " ", "\n\t", "!!!", "...", "'", "it's 'quoted' rock 'n' roll", "IT’S “GREAT”", "<br /><br />", "a < b > c <b>bold</b> <unclosed",
+    "it isn&#39;t &lt;b&gt;bad&lt;/b&gt; &amp; I don&rsquo;t mind", "caf&eacute; &#128077; &no_entity; &#x2019; &;",
     "snake_case_words", "7/10, 1/2 – 50% off", "naïve café, Señor", "İstanbul ΣΟΦΟΣ straße", "很好看的电影", "好 good", "👍👍 loved it",
     "e\u0301 combining", "\ufeffmark first", "zero\u200bwidth", "tab\tand\nnewline", "non\u00a0breaking", "x" * 500, "word " * 3000,
 )  # fmt: skip

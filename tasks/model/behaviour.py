@@ -274,15 +274,15 @@ def _with_emphasis(text: str) -> str:
     return " ".join([*words[:2], f"<b>{words[2]}</b>", *words[3:-1], f'<i class="last">{words[-1]}</i>'])
 
 
-def _with_spaces(text: str) -> str:
-    return text.replace(" ", "&nbsp;", 3)
+def _with_entities(text: str) -> str:
+    return text.replace("'", "&#39;").replace(" ", "&nbsp;", 3)
 
 
 def _with_quotes(text: str) -> str:
     return f"&quot;{text}&quot; &amp; that is all"
 
 
-_MARKUP = (_in_paragraphs, _with_breaks, _with_emphasis, _with_spaces, _with_quotes)
+_MARKUP = (_in_paragraphs, _with_breaks, _with_emphasis, _with_entities, _with_quotes)
 
 
 def _with_article(text: str) -> str:

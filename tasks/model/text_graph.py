@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.model.runtime import import_tensorflow
+from tasks.reviews.entities import ENTITY, NUMBER, entity_table
 from tasks.reviews.text import MARKS, NOT_TOKENS, NOT_WORDS, TAG, CleanSettings, TokenizeSettings
 
 _SPACE, _NUM_CHARACTERS = 32, 0x110000
@@ -33,6 +34,7 @@ class TokenGraph:
             self.kept = tf.Variable(_python_words(), trainable=False, name="kept")
             self.stop_words = lookup_table(dict.fromkeys(clean.stop_words, 1), absent=0)
         else:
+            self.entities = _text_table(entity_table())
             self.lowered = tf.Variable(_arrow_lower(), trainable=False, name="lowered")
             self.kept = tf.Variable(_arrow_tokens(clean.punctuation), trainable=False, name="kept")
 
@@ -42,10 +44,19 @@ class TokenGraph:
 
     def _default_tokens(self, reviews: Any) -> Any:
         tf = import_tensorflow()
-        text = tf.strings.regex_replace(_map_characters(reviews, self.lowered), TAG, " ")
+        text = tf.strings.regex_replace(_map_characters(self._decode_entities(reviews), self.lowered), TAG, " ")
         text = tf.strings.regex_replace(_keep_characters(text, self.kept), r"\B'|'\B", " ")
         text = tf.strings.regex_replace(text, f"([{MARKS}])", r" \1 ")
         return tf.strings.split(text)
+
+    def _decode_entities(self, reviews: Any) -> Any:
+        tf = import_tensorflow()
+        apart = tf.strings.regex_replace(tf.strings.regex_replace(reviews, "\x00", " "), f"({ENTITY})", "\x00\\1\x00")
+        pieces = tf.strings.split(apart, "\x00")
+        known, number = self.entities.lookup(pieces.flat_values), tf.strings.regex_full_match(pieces.flat_values, NUMBER)
+        number &= tf.strings.regex_full_match(pieces.flat_values, ENTITY)
+        decoded = tf.where(known != "", known, tf.where(number, " ", pieces.flat_values))
+        return tf.strings.reduce_join(pieces.with_flat_values(decoded), axis=1)
 
     def _tutorial_tokens(self, reviews: Any) -> Any:
         tf = import_tensorflow()
@@ -64,6 +75,12 @@ def lookup_table(values: dict[str, int], absent: int) -> Any:
     words = tf.constant(list(values) or [""], tf.string)
     numbers = tf.constant(list(values.values()) or [absent], tf.int64)
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, numbers), absent)
+
+
+def _text_table(values: dict[str, str]) -> Any:
+    tf = import_tensorflow()
+    keys, texts = tf.constant(list(values), tf.string), tf.constant(list(values.values()), tf.string)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, texts), "")
 
 
 def _map_characters(text: Any, table: Any) -> Any:

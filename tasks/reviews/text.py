@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, Field
 
+from tasks.reviews.entities import decode_entities
+
 # Python and Arrow agree on letters and lower case in these ranges (a test tries every character); a review with any other
 # character takes the slower Python path of the tutorial rules.
 _AGREED = r"\x00-\x{12F}\x{131}-\x{148}\x{14A}-\x{17F}\x{2000}-\x{206F}"
@@ -89,7 +91,7 @@ def tokens_of(reviews: pa.Array, clean: CleanSettings, tokenize: TokenizeSetting
 
 
 def clean_text(reviews: pa.Array, *, punctuation: bool = True) -> pa.Array:
-    """Clean reviews by the default rules: tags and symbols to spaces, lower case, punctuation as tokens of its own.
+    """Clean reviews by the default rules: entities decoded, tags and symbols to spaces, lower case, punctuation as tokens of its own.
 
     Args:
         reviews: string, shape (num_reviews,); null counts as empty.
@@ -98,7 +100,7 @@ def clean_text(reviews: pa.Array, *, punctuation: bool = True) -> pa.Array:
     Returns:
         string, shape (num_reviews,): tokens separated by single spaces, none at the ends. Idempotent.
 
-    >>> clean_text(pa.array(["It's NOT good!<br />Café 7/10"])).to_pylist()
+    >>> clean_text(pa.array(["It&#39;s NOT good!<br />Café 7/10"])).to_pylist()
     ["it's not good ! café 7 10"]
     """
     return _join(_tokens(reviews, punctuation=punctuation))
@@ -109,7 +111,8 @@ def _tokens(reviews: pa.Array, *, punctuation: bool) -> pa.Array:
 
     Tags go before typographic apostrophes are made plain, which is the same as after: one character takes the place of one.
     """
-    text = pc.replace_substring_regex(pc.utf8_lower(pc.fill_null(reviews.cast(pa.string()), "")), TAG, " ")
+    text = decode_entities(pc.fill_null(reviews.cast(pa.string()), ""))
+    text = pc.replace_substring_regex(pc.utf8_lower(text), TAG, " ")
     foreign = pc.invert(pc.string_is_ascii(text))
     if pc.any(foreign).as_py():
         mended = pc.replace_substring(text.filter(foreign), "’", "'")

@@ -91,6 +91,10 @@ def test_tokens_are_those_of_the_text_kernels(rules: tuple[CleanSettings, Tokeni
     rng = np.random.default_rng(5)
     tricky = np.array(list("aAbZ'’_ .,!?<>/b\n\t\r\"()-01²Ⅷéßİςσʰ中好\u0301\ufeff\u200b\u00ad👍"))
     texts = ["".join(rng.choice(tricky, rng.integers(0, 40))) for _ in range(1500)]
+    entities = np.array(
+        ["don", "t", "&#39;", "&rsquo;", "&lt;", "br/", "&gt;", "&amp;", "#39;", "&#128077;", "&#x2019;", "&xx;", "&", ";", "\0", " "]
+    )
+    texts += ["".join(rng.choice(entities, rng.integers(0, 12))) for _ in range(500)]
     anything = rng.integers(1, 0x20000, (500, 20))
     texts += ["".join(chr(code) for code in row if not 0xD800 <= code < 0xE000 and code != 0x3A3) for row in anything.tolist()]
     expected = tokenize_reviews(clean_reviews(pa.array(texts), rules[0]), rules[1]).to_pylist()

@@ -34,6 +34,8 @@ STOP_WORDS = ("i", "don", "t", "the", "it", "not")
         ("Café NAÏVE Ünal İstanbul", "café naïve ünal istanbul"),
         ("a'_b _'c snake_case", "a b c snake case"),
         ("so\tmany\r\nspaces\u00a0here\u2003now", "so many spaces here now"),
+        ("It isn&#39;t bad &amp; I don&rsquo;t mind &lt;br&gt;caf&eacute;s&nbsp;&#128077;", "it isn't bad i don't mind cafés"),
+        ("&amp;#39; &#039; &#0146;s &#xE9;&#X00e9; AT&T; &nonsense;", "39 ; s éé at t ; nonsense ;"),
         ("☃ 🎬 — … *", ""),
         ("", ""),
     ],
