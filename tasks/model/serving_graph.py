@@ -47,7 +47,7 @@ def serving_module(model: SentimentModel) -> Any:
         def __init__(self) -> None:
             super().__init__(name="sentiment")
             self.text = TokenGraph(settings.clean, settings.tokenize)
-            self.text_state = [self.text.lowered, self.text.kept, getattr(self.text, "stop_words", None)]
+            self.text_state = self.text.state
             first = model.vocabulary.first_id
             absent = UNKNOWN if model.vocabulary.unknown == "oov" else -1
             self.vocabulary = lookup_table({token: first + place for place, token in enumerate(model.vocabulary.tokens)}, absent)

@@ -23,7 +23,7 @@ _LONGER_WHEN_LOWER = ("İ", "i̇")  # the one letter whose lower case is two cha
 
 
 class TokenGraph:
-    """Turns a batch of raw reviews into tokens inside a TensorFlow graph, by the rules of the settings."""
+    """Turns a batch of raw reviews into tokens inside a TensorFlow graph, by the rules of the settings; `state` is what that needs."""
 
     def __init__(self, clean: CleanSettings, tokenize: TokenizeSettings) -> None:
         tf = import_tensorflow()
@@ -33,10 +33,12 @@ class TokenGraph:
             self.lowered = tf.Variable(_python_lower(), trainable=False, name="lowered")
             self.kept = tf.Variable(_python_words(), trainable=False, name="kept")
             self.stop_words = lookup_table(dict.fromkeys(clean.stop_words, 1), absent=0)
+            self.state = [self.lowered, self.kept, self.stop_words]
         else:
             self.entities = _text_table(entity_table())
             self.lowered = tf.Variable(_arrow_lower(), trainable=False, name="lowered")
             self.kept = tf.Variable(_arrow_tokens(clean.punctuation), trainable=False, name="kept")
+            self.state = [self.lowered, self.kept, self.entities]
 
     def tokens(self, reviews: Any) -> Any:
         """Return the tokens of reviews, tf.string (num_rows,), as a ragged tf.string (num_rows, num_tokens)."""
