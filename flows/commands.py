@@ -180,11 +180,12 @@ def models(options: Namespace) -> Outcome:
             _refuse_sample(target, registry.champion(store), registry.models_folder(store))
             _check_opens(target, store)
             entry = registry.roll_back(store, options.reason)
+    told = {"command": f"models {options.action}", "model_id": entry.model_id}
     if before == entry.model_id:
         say(f"{entry.model_id} was the champion already; the reason is noted.")
-    else:
-        say(f"{entry.model_id} is now the champion" + (f" instead of {before}." if before else "."))
-    return {"command": f"models {options.action}", "model_id": entry.model_id, "replaced": before if before != entry.model_id else None}, 0
+        return told | {"replaced": None}, 0
+    say(f"{entry.model_id} is now the champion" + (f" instead of {before}." if before else "."))
+    return told | {"replaced": before}, 0
 
 
 def _check_opens(model_id: str | None, store: Store) -> None:

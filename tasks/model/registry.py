@@ -94,11 +94,8 @@ def champion(store: Store) -> Promotion | None:
 
 
 def champion_id(store: Store) -> str | None:
-    """Return today's champion, or None where there is none, or its record is damaged: promoting a model is the remedy."""
-    try:
-        current = champion(store)
-    except MachineError:
-        return None
+    """Return the id of today's champion, or None where there is none that can be told."""
+    current = _readable_champion(store)
     return current.model_id if current else None
 
 
@@ -235,13 +232,17 @@ def list_models(store: Store) -> list[str]:
 
 def _predecessor(store: Store, model_id: str) -> str | None:
     """Return whose place a model takes: the champion's, or if it is the champion itself, the one that was there before."""
-    try:
-        before = champion(store)
-    except MachineError:  # promoting is the remedy for a damaged champion.json
-        return None
+    before = _readable_champion(store)
     if before is not None and before.model_id == model_id:
         return before.replaced
     return before.model_id if before else None
+
+
+def _readable_champion(store: Store) -> Promotion | None:
+    try:
+        return champion(store)
+    except MachineError:  # promoting is the remedy for a damaged champion.json
+        return None
 
 
 def _user_name() -> str:

@@ -7,7 +7,7 @@ known to differ, under the tutorial rules: a capital sigma before a modifier or 
 
 import functools
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from tasks.model.runtime import import_tensorflow
 from tasks.reviews.entities import ENTITY, NUMBER, entity_table
 from tasks.reviews.text import MARKS, NOT_TOKENS, NOT_WORDS, TAG, CleanSettings, TokenizeSettings
 
+T = TypeVar("T", int, str)
 _SPACE, _NUM_CHARACTERS = 32, 0x110000
 _SURROGATES = range(0xD800, 0xE000)  # not characters; no text holds them
 _LONGER_WHEN_LOWER = ("İ", "i̇")  # the one letter whose lower case is two characters
@@ -35,7 +36,7 @@ class TokenGraph:
             self.stop_words = lookup_table(dict.fromkeys(clean.stop_words, 1), absent=0)
             self.state = [self.lowered, self.kept, self.stop_words]
         else:
-            self.entities = _text_table(entity_table())
+            self.entities = lookup_table(entity_table(), absent="")
             self.lowered = tf.Variable(_arrow_lower(), trainable=False, name="lowered")
             self.kept = tf.Variable(_arrow_tokens(clean.punctuation), trainable=False, name="kept")
             self.state = [self.lowered, self.kept, self.entities]
@@ -55,9 +56,9 @@ class TokenGraph:
         tf = import_tensorflow()
         apart = tf.strings.regex_replace(tf.strings.regex_replace(reviews, "\x00", " "), f"({ENTITY})", "\x00\\1\x00")
         pieces = tf.strings.split(apart, "\x00")
-        known, number = self.entities.lookup(pieces.flat_values), tf.strings.regex_full_match(pieces.flat_values, NUMBER)
-        number &= tf.strings.regex_full_match(pieces.flat_values, ENTITY)
-        decoded = tf.where(known != "", known, tf.where(number, " ", pieces.flat_values))
+        known = self.entities.lookup(pieces.flat_values)
+        others = tf.strings.regex_replace(pieces.flat_values, NUMBER, " ")
+        decoded = tf.where(known != "", known, others)
         return tf.strings.reduce_join(pieces.with_flat_values(decoded), axis=1)
 
     def _tutorial_tokens(self, reviews: Any) -> Any:
@@ -71,18 +72,12 @@ class TokenGraph:
         return tf.strings.split(tf.strings.regex_replace(tf.strings.reduce_join(words, axis=1, separator=" "), "_", " "))
 
 
-def lookup_table(values: dict[str, int], absent: int) -> Any:
-    """Return a table from string to int64 that an exported graph carries along."""
+def lookup_table(values: dict[str, T], absent: T) -> Any:
+    """Return a table from string to int64 or string that an exported graph carries along."""
     tf = import_tensorflow()
     words = tf.constant(list(values) or [""], tf.string)
-    numbers = tf.constant(list(values.values()) or [absent], tf.int64)
-    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, numbers), absent)
-
-
-def _text_table(values: dict[str, str]) -> Any:
-    tf = import_tensorflow()
-    keys, texts = tf.constant(list(values), tf.string), tf.constant(list(values.values()), tf.string)
-    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, texts), "")
+    found = tf.constant(list(values.values()) or [absent], tf.string if isinstance(absent, str) else tf.int64)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, found), absent)
 
 
 def _map_characters(text: Any, table: Any) -> Any:

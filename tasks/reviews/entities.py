@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 ENTITY = r"&[#A-Za-z][A-Za-z0-9]{1,31};"
-NUMBER = r"&#.*"  # what an entity is that has no name
+NUMBER = r"&#[A-Za-z0-9]{1,31};"  # what an entity is that has no name
 _NUMBERS = (*range(1, 0x500), *range(0x2000, 0x2200))
 
 
