@@ -12,54 +12,37 @@ import keras
 import tensorflow as tf
 
 
-class WordDropout(keras.layers.Layer):  # type: ignore[misc]
-    """Replaces a share of the ids by another id, in training only; padding stays. int32 in, int32 out, same shape."""
-
-    def __init__(self, rate: float, replacement: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.replacement = replacement
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, words: Any, training: bool = False) -> Any:
-        """Return words, some of them replaced."""
-        if not training or not self.rate:
-            return words
-        dropped = keras.random.uniform(tf.shape(words), seed=self.seed_generator) < self.rate
-        return tf.where(dropped & (words != 0), self.replacement, words)
-
-
 class DropoutFromPool(keras.layers.Dropout):  # type: ignore[misc]
     """Keras' Dropout of float32 that cuts its mask out of a pool drawn once, from another place each time: a quarter of the cost.
 
-    A mask larger than half of the pool is drawn anew all the same. Keras' `noise_shape` does not count.
+    The places are drawn in an order that the seed decides, from the first call of the function that holds this layer on. Keras'
+    `noise_shape` does not count.
+
+    Args:
+        rate: Share of the entries that are dropped.
+        largest: Entries that the inputs have at most; the pool is twice as large.
     """
 
-    NUM_ENTRIES = 1 << 23  # twice what the default's largest batch needs: 64 reviews of 1,024 tokens, 64 entries each
     ALIGNMENT = 16  # entries; a mask that begins at a multiple of 64 bytes is used where it lies
+
+    def __init__(self, rate: float, largest: int, **kwargs: Any) -> None:
+        super().__init__(rate, **kwargs)
+        self.size = 2 * max(largest, self.ALIGNMENT)
+        self.calls = itertools.count(1)  # each has an order of its own
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return inputs, in training some of them replaced by zeros and the others made larger for it."""
         if not training or not self.rate:
             return inputs
-        if not hasattr(self, "pool"):
-            with tf.init_scope():
-                self.pool = self._draw(self.NUM_ENTRIES)
+        with tf.init_scope():
+            seed = int(self.seed_generator.state[0])
+            if not hasattr(self, "pool"):
+                kept = tf.random.stateless_uniform((self.size,), (seed, 0)) >= self.rate
+                self.pool = tf.cast(kept, tf.float32) / (1 - self.rate)
         size = tf.size(inputs)
-        mask = tf.cond(size <= self.NUM_ENTRIES // 2, lambda: self._cut(size), lambda: self._draw(size))
-        return inputs * tf.reshape(mask, tf.shape(inputs))
-
-    def _draw(self, size: Any) -> Any:
-        kept = tf.random.stateless_uniform((size,), self._seed()) >= self.rate
-        return tf.cast(kept, tf.float32) / (1 - self.rate)
-
-    def _cut(self, size: Any) -> Any:
-        places = (self.NUM_ENTRIES - size) // self.ALIGNMENT
-        start = self.ALIGNMENT * tf.random.stateless_uniform((), self._seed(), 0, places, tf.int32)
-        return self.pool[start : start + size]
-
-    def _seed(self) -> Any:
-        return tf.cast(self.seed_generator.next(), tf.int32)
+        places, scalar = (self.size - size) // self.ALIGNMENT, tf.constant((), tf.int32)
+        start = self.ALIGNMENT * tf.raw_ops.RandomUniformInt(shape=scalar, minval=0, maxval=places, seed=seed, seed2=next(self.calls))
+        return inputs * tf.reshape(self.pool[start : start + size], tf.shape(inputs))
 
 
 class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
@@ -68,6 +51,9 @@ class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
     def call(self, ids: Any) -> Any:
         """Return the vectors of ids, float32, shape (*ids.shape, output_dim)."""
         return tf.gather(self._embeddings.value, ids)
+
+
+FAR_BELOW = -4.0  # what is added to steps of padding: an LSTM's states are between -1 and 1
 
 
 class MaskedPooling(keras.layers.Layer):  # type: ignore[misc]
@@ -89,15 +75,31 @@ class MaskedPooling(keras.layers.Layer):  # type: ignore[misc]
         """Return the pooled features."""
         features, words, review, num_reviews = inputs
         chunks, steps = tf.shape(features)[0], features.shape[1]
-        inside = tf.reduce_any(tf.reshape(words != 0, (chunks, steps, self.stride)), axis=2)[:, :, None]  # (chunks, steps, 1)
-        weight = tf.cast(inside, features.dtype)
-        count = num_reviews[0]
-        largest = tf.reduce_max(tf.where(inside, features, features.dtype.min), axis=1)  # (chunks, num_features)
-        largest = tf.math.segment_max(largest, review)
-        num_steps = tf.math.segment_sum(tf.reduce_sum(weight, axis=1), review)  # (num_reviews, 1)
-        mean = tf.math.segment_sum(tf.reduce_sum(features * weight, axis=1), review) / tf.maximum(num_steps, 1.0)
-        pooled = tf.concat([tf.where(num_steps > 0, largest, 0.0), mean], axis=1)
-        return tf.ensure_shape(tf.reshape(pooled, (count, 2 * features.shape[2])), (None, 2 * features.shape[2]))
+        inside = tf.reduce_any(tf.reshape(words != 0, (chunks, steps, self.stride)), axis=2)  # (chunks, steps)
+        with _taken_off_the_register():
+            pooled = _pooled(features, tf.cast(inside, tf.float32), review)
+        return tf.ensure_shape(tf.reshape(pooled, (num_reviews[0], 2 * features.shape[2])), (None, 2 * features.shape[2]))
+
+
+@tf.custom_gradient
+def _pooled(features: Any, weight: Any, review: Any) -> tuple[Any, Callable[[Any], tuple[Any, None, None]]]:
+    """Return maximum and mean, side by side, over the steps of each review whose weight is 1, not 0.
+
+    The gradient is written out, for TensorFlow's own costs more than the whole of this; of several steps with the maximum each has it all.
+    """
+    per_chunk = weight[:, None, :]  # (chunks, 1, steps)
+    num_steps = tf.math.segment_sum(tf.reduce_sum(weight, axis=1), review)[:, None]  # (num_reviews, 1)
+    masked = features + (FAR_BELOW * (1 - weight))[:, :, None]
+    largest = tf.math.segment_max(tf.reduce_max(masked, axis=1), review)  # (num_reviews, num_features)
+    mean = tf.math.segment_sum(tf.matmul(per_chunk, features)[:, 0], review) / tf.maximum(num_steps, 1.0)
+
+    def gradients(upstream: Any) -> tuple[Any, None, None]:
+        of_largest, of_mean = tf.split(upstream, 2, 1)
+        of_largest, of_mean = (tf.gather(slope, review)[:, None, :] for slope in (of_largest, of_mean / tf.maximum(num_steps, 1.0)))
+        is_largest = tf.cast(tf.equal(masked, tf.gather(largest, review)[:, None, :]), tf.float32)
+        return weight[:, :, None] * (is_largest * of_largest + of_mean), None, None
+
+    return tf.concat([tf.where(num_steps > 0, largest, 0.0), mean], axis=1), gradients
 
 
 class StridedConvolution(keras.layers.Conv1D):  # type: ignore[misc]
@@ -251,16 +253,21 @@ def _states(by_step: Any, cell: Any) -> Any:
     """Return the states of an LSTM from zeros on: (steps, chunks, depth) → (steps, chunks, units)."""
     steps, chunks, _ = tf.unstack(tf.shape(by_step, tf.int64))
     zeros, no_peephole = tf.zeros((chunks, cell.units)), tf.zeros(cell.units)
-    weights = tf.concat([cell.kernel, cell.recurrent_kernel], 0)
-    # BlockLSTMV2 has Keras' order of gates, but TensorFlow has given it the gradient of this one (tensorflow/python/ops/rnn_grad.py).
-    return tf.raw_ops.BlockLSTM(
-        seq_len_max=steps, x=by_step, cs_prev=zeros, h_prev=zeros, wci=no_peephole, wcf=no_peephole, wco=no_peephole,
-        w=_candidate_second(weights), b=_candidate_second(cell.bias), forget_bias=0.0, use_peephole=False,
-        cell_clip=-1.0,  # none
-    ).h  # fmt: skip
 
+    # TensorFlow has given BlockLSTMV2, which has Keras' order of gates, the gradient of BlockLSTM, which has not: it must be named.
+    @tf.custom_gradient
+    def states(x: Any, weights: Any, bias: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any, Any]]]:
+        given = {
+            "seq_len_max": steps, "x": x, "cs_prev": zeros, "h_prev": zeros, "w": weights, "b": bias, "wci": no_peephole,
+            "wcf": no_peephole, "wco": no_peephole, "use_peephole": False,
+        }  # fmt: skip
+        found = tf.raw_ops.BlockLSTMV2(**given, cell_clip=-1.0)._asdict()  # no clipping
 
-def _candidate_second(weights: Any) -> Any:
-    """Bring the gates from Keras' order (input, forget, candidate, output) into the operation's: input, candidate, forget, output."""
-    into, forget, candidate, out = tf.split(weights, 4, -1)
-    return tf.concat([into, candidate, forget, out], -1)
+        def gradients(upstream: Any) -> tuple[Any, Any, Any]:
+            slopes = tf.raw_ops.BlockLSTMGradV2(**given, **found, cs_grad=tf.zeros_like(found["cs"]), h_grad=upstream)
+            return slopes.x_grad, slopes.w_grad, slopes.b_grad
+
+        return found["h"], gradients
+
+    with _taken_off_the_register():
+        return states(by_step, tf.concat([cell.kernel, cell.recurrent_kernel], 0), tf.convert_to_tensor(cell.bias))

@@ -233,37 +233,36 @@ def build_network(settings: LstmSettings) -> "keras.Model":
             ],
             name="tutorial",
         )
-    from tasks.model.layers import BothWays, DropoutFromPool, MaskedPooling, StridedConvolution, WordDropout, WordVectors
+    from tasks.model.layers import BothWays, DropoutFromPool, MaskedPooling, StridedConvolution, WordVectors
 
+    most_tokens = settings.batch_size * settings.sequence_length  # of a batch in training
     words = keras.Input((settings.chunk_length,), dtype="int32", name="words")
     pairs = keras.Input((settings.chunk_length,), dtype="int32", name="pairs")
     review = keras.Input((), dtype="int32", name="review")
     num_reviews = keras.Input(batch_shape=(1,), dtype="int32", name="num_reviews")
-    x = WordVectors(settings.num_words, settings.embedding_size, name="word_vectors")(
-        WordDropout(settings.word_dropout, replacement=UNKNOWN, name="word_dropout")(words)
-    )
+    x = WordVectors(settings.num_words, settings.embedding_size, name="word_vectors")(words)
     if settings.pair_buckets:
         pair_vectors = WordVectors(settings.pair_buckets, settings.embedding_size, embeddings_initializer="zeros", name="pair_vectors")
         x = keras.layers.Add(name="words_and_pairs")([x, pair_vectors(pairs)])
-    x = DropoutFromPool(settings.embedding_dropout, name="embedding_dropout")(x)
+    x = DropoutFromPool(settings.embedding_dropout, most_tokens * settings.embedding_size, name="embedding_dropout")(x)
     evidence, brought = [], [x]
     if settings.evidence_size:
         evidence = [keras.Input((settings.chunk_length, settings.evidence_size), name="evidence")]
         scaled = keras.layers.Rescaling(EVIDENCE_SCALE, name="evidence_scale")(evidence[0])
-        brought.append(keras.layers.Dropout(settings.evidence_dropout, name="evidence_dropout")(scaled))
+        brought.append(DropoutFromPool(settings.evidence_dropout, most_tokens * settings.evidence_size, name="evidence_dropout")(scaled))
     x = StridedConvolution(
         settings.filters, settings.kernel_size, strides=settings.stride, padding="same", activation="relu", name="convolution"
     )(brought)
     x = BothWays(keras.layers.LSTM(settings.units, return_sequences=True, name="lstm"), name="bidirectional")(x)
     x = MaskedPooling(settings.stride, name="pooling")([x, words, review, num_reviews])
-    x = keras.layers.Dropout(settings.output_dropout, name="output_dropout")(x)
+    x = DropoutFromPool(settings.output_dropout, settings.batch_size * 4 * settings.units, name="output_dropout")(x)
     logits = keras.layers.Dense(1, name="output")(x)
     return keras.Model([words, pairs, *evidence, review, num_reviews], keras.layers.Flatten(name="log_odds")(logits), name="default")
 
 
 def network_weights(network: "keras.Model") -> dict[str, np.ndarray]:
     """Return a copy of a network's weights, float32 arrays by layer and variable name."""
-    return {variable.path: np.array(variable.numpy(), np.float32) for variable in network.trainable_variables}
+    return {variable.path: np.asarray(variable.numpy(), np.float32) for variable in network.trainable_variables}
 
 
 class LstmScorer:

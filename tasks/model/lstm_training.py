@@ -1,9 +1,10 @@
-"""How the LSTM learns: epochs, early stopping on the validation loss, harder batches, Adam on the word vectors that a batch holds."""
+"""How the LSTM learns: epochs, early stopping on the validation loss, dropped words, harder batches."""
 
+import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import CallerError
+from tasks.model.adam import adam, rows_of_batch
 from tasks.model.embeddings import Embeddings
 from tasks.model.lstm import (
     OWNERS,
@@ -26,9 +28,8 @@ from tasks.model.lstm import (
 from tasks.model.pairs import fit_pair_owners
 from tasks.model.quantisation import dequantise_vectors, quantise_vectors
 from tasks.model.runtime import import_tensorflow
-from tasks.model.vocabulary import TokenIds
+from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
 
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _seeding = threading.Lock()
 _VECTOR_SCALE = 0.2  # of pretrained vectors, whose mean squared entry is 1: large enough to outlast the first steps of training
 
@@ -213,7 +214,7 @@ def _chunked_epochs(
     tf: Any, network: Any, chunks: Chunks, y: np.ndarray, rows: np.ndarray, settings: LstmSettings, seed: int
 ) -> Callable[[int], dict[str, float]]:
     step = _training_step(tf, network, settings)
-    order = np.random.default_rng(seed)
+    draw = np.random.default_rng(seed)
     steps_in_all = settings.epochs * -(-len(rows) // settings.batch_size)
     done = 0
 
@@ -221,11 +222,14 @@ def _chunked_epochs(
         nonlocal done
         loss = right = 0.0
         rate = settings.learning_rate
-        for *inputs, labels in _batches(chunks, y, order.permutation(rows), settings.batch_size):
+        for words, pairs, *others, labels in _batches(chunks, y, draw.permutation(rows), settings.batch_size):
             if settings.decay:
                 rate = settings.learning_rate * 0.5 * (1 + np.cos(np.pi * done / steps_in_all))
             done += 1
-            batch_loss, batch_right = step(*inputs, labels, np.float32(rate), np.float32(done))
+            words = drop_words(words, settings.word_dropout, draw)
+            read = itertools.chain.from_iterable(map(rows_of_batch, [words, pairs] if settings.pair_buckets else [words]))
+            given = words, pairs, *others, labels, np.float32(rate), np.float32(done), *read
+            batch_loss, batch_right = step(*map(tf.constant, given))
             loss += float(batch_loss) * len(labels)
             right += float(batch_right)
         return {"loss": loss / len(rows), "accuracy": right / len(rows), "learning_rate": float(rate)}
@@ -249,20 +253,29 @@ def _batches(chunks: Chunks, y: np.ndarray, in_order: np.ndarray, batch_size: in
         )
 
 
+def drop_words(words: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
+    """Put the unknown word in place of a share of the words, int32, any shape; padding stays."""
+    return np.where((draw.random(words.shape, np.float32) < share) & (words != PADDING), np.int32(UNKNOWN), words)
+
+
 def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..., tuple[Any, Any]]:
-    """Return one step of training: on a batch as it is and, where settings say so, on what its word vectors are changed to as well."""
+    """Return one step of training: on a batch as it is and, where settings say so, on what its word vectors are changed to as well.
+
+    Of tensors it takes what `_batches` yields, the learning rate, the number of this step from 1, and what `rows_of_batch` tells of words
+    and, if these have vectors, of pairs. It returns the batch's loss and how many reviews are right.
+    """
     vectors_of, logits_of = _halves(network)
     tables, others = ([variable.value for variable in half.trainable_variables] for half in (vectors_of, logits_of))
-    move = _adam(tf, tables, others, settings.clip_norm)
+    move = adam(tables, others, settings.clip_norm)
     ids = tf.TensorSpec((None, settings.chunk_length), tf.int32)
-    scalar = tf.TensorSpec((), tf.float32)
+    evidence = [tf.TensorSpec((None, settings.chunk_length, settings.evidence_size), tf.float32)] if settings.evidence_size else []
+    scalar, integers = tf.TensorSpec((), tf.float32), tf.TensorSpec((None,), tf.int32)
+    read_of_tables = [integers, integers] * len(tables)
 
-    evidence = tf.TensorSpec((None, settings.chunk_length, settings.evidence_size), tf.float32)
-    inputs = [ids, ids, evidence] if settings.evidence_size else [ids, ids]
-
-    @tf.function(input_signature=[*inputs, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32), scalar, scalar])
+    @tf.function(input_signature=[ids, ids, *evidence, integers, tf.TensorSpec((None,), tf.float32), scalar, scalar, *read_of_tables])
     def step(*given: Any) -> tuple[Any, Any]:
-        words, pairs, *brought, review, labels, rate, count = given
+        read = given[len(given) - len(read_of_tables) :]
+        words, pairs, *brought, review, labels, rate, count = given[: len(given) - len(read_of_tables)]
         num_reviews = tf.reshape(tf.shape(labels)[0], (1,))
 
         def learn(vectors: Any) -> tuple[Any, Any, list[Any], Any]:
@@ -273,18 +286,17 @@ def _training_step(tf: Any, network: Any, settings: LstmSettings) -> Callable[..
             *gradients, slope = tape.gradient(loss, [*others, vectors])
             return loss, logits, gradients, slope
 
-        with tf.GradientTape() as tape:
-            vectors = vectors_of([words, pairs], training=True)
+        vectors = vectors_of([words, pairs], training=True)
         loss, logits, gradients, slope = learn(vectors)
         if settings.adversarial:
             _, _, more, more_slope = learn(vectors + worst_change(slope, words, review, settings.adversarial))
             gradients, slope = [first + second for first, second in zip(gradients, more, strict=True)], slope + more_slope
-        of_tables = tape.gradient(vectors, tables, output_gradients=slope)
-        move([*of_tables, *gradients], rate, count)
+        by_place = tf.reshape(slope, (-1, settings.embedding_size))
+        move(by_place, list(zip(read[::2], read[1::2], strict=True)), gradients, rate, count)
         right = tf.reduce_sum(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
         return loss, right
 
-    return step
+    return step.get_concrete_function()  # a call of the function itself looks for it each time, which costs 1.5 ms
 
 
 def _halves(network: Any) -> tuple[Any, Any]:
@@ -317,51 +329,3 @@ def worst_change(slope: Any, words: Any, review: Any, size: float) -> Any:
     num_tokens = tf.math.segment_sum(tf.reduce_sum(tf.cast(words != 0, tf.float32), axis=1), review)
     factor = tf.math.divide_no_nan(size * tf.sqrt(num_tokens), tf.sqrt(squares))
     return slope * tf.gather(factor, review)[:, None, None]
-
-
-def _adam(tf: Any, tables: list[Any], others: list[Any], clip_norm: float) -> Callable[[list[Any], Any, Any], None]:
-    """Return what moves variables by their gradients, clipped; of tables of vectors only the rows that a batch holds (and their moments).
-
-    Gradients longer together than `clip_norm` are made so long; for that length each of a row's gradients counts on its own, and the row
-    moves by their sum.
-
-    Args:
-        tf: TensorFlow.
-        tables: Variables whose gradients are `IndexedSlices`; gradients come in the order of tables, then others.
-        others: Variables whose gradients are dense.
-        clip_norm: Largest norm of all gradients together.
-
-    Source: Kingma & Ba (2015), "Adam"; Pascanu et al. (2013), "On the difficulty of training recurrent neural networks", for clipping.
-    """
-    whole_tables, whole_others = ([_with_moments(tf, variable) for variable in variables] for variables in (tables, others))
-    # TensorFlow's Adam takes whole variables and no rows of them: a batch's rows are copied into these, moved, and written back.
-    copies = [[tf.Variable(table[:0], shape=(None, *table.shape[1:])) for _ in range(3)] for table in tables]
-
-    def move(gradients: list[Any], rate: Any, count: Any) -> None:
-        norm = tf.linalg.global_norm(gradients)
-        shrink = clip_norm / tf.maximum(norm, clip_norm) + (norm - norm)  # not a number where the norm is not finite, so that training ends
-        of_tables, of_others = gradients[: len(tables)], gradients[len(tables) :]
-        for whole, rows_of, gradient in zip(whole_tables, copies, of_tables, strict=True):
-            rows, place = tf.unique(gradient.indices)
-            for copy, variable in zip(rows_of, whole, strict=True):
-                copy.assign(tf.gather(variable, rows))
-            _apply_adam(tf, rows_of, shrink * tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows)), rate, count)
-            for copy, variable in zip(rows_of, whole, strict=True):
-                variable.scatter_update(tf.IndexedSlices(copy.read_value(), rows))
-        for whole, gradient in zip(whole_others, of_others, strict=True):
-            _apply_adam(tf, whole, shrink * gradient, rate, count)
-
-    return move
-
-
-def _with_moments(tf: Any, variable: Any) -> list[Any]:
-    return [variable, tf.Variable(tf.zeros_like(variable)), tf.Variable(tf.zeros_like(variable))]
-
-
-def _apply_adam(tf: Any, variables: Sequence[Any], gradient: Any, rate: Any, count: Any) -> None:
-    """Move a variable, its mean gradient and its mean squared one by TensorFlow's own operation, in the step of this count from 1."""
-    variable, mean, square = (each.handle for each in variables)
-    tf.raw_ops.ResourceApplyAdam(
-        var=variable, m=mean, v=square, beta1_power=_BETA_1**count, beta2_power=_BETA_2**count, lr=rate, beta1=_BETA_1, beta2=_BETA_2,
-        epsilon=_EPSILON, grad=gradient,
-    )  # fmt: skip

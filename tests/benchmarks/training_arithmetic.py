@@ -1,6 +1,6 @@
 """Measures which share of the machine's float32 matrix-product rate training the default LSTM reaches.
 
-    python tests/benchmarks/training_arithmetic.py [--reviews 6000] [--rounds 5]
+    python tests/benchmarks/training_arithmetic.py [--reviews 24000] [--rounds 3]
 
 Counted are the multiplications and additions of the convolution and of the LSTM's gates alone, forwards once and backwards twice, for each
 time that a batch is learnt; everything else that a step does (vectors, dropout, pooling, Adam) keeps it from the full rate. A round is an
@@ -81,8 +81,8 @@ def operations_a_cpu_second() -> float:
 def main() -> None:
     """Measure in turns and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reviews", type=int, default=6_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reviews", type=int, default=24_000)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     settings = LstmSettings(epochs=options.rounds + 1, patience=0)
     ids = random_reviews(options.reviews, settings)

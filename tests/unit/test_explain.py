@@ -22,10 +22,17 @@ from tasks.train import fit_model, rows_of_side
 
 NETWORK = {"model.units": 8, "model.embedding_size": 8, "model.batch_size": 16, "model.pretrained": False}
 CHUNKS = {"model.filters": 8, "model.pair_buckets": 64, "model.chunk_length": 8, "model.sequence_length": 64, "model.learning_rate": 2e-2}
+REGULARISED = {
+    "model.word_dropout": 0.3,
+    "model.embedding_dropout": 0.3,
+    "model.output_dropout": 0,
+    "model.epochs": 12,
+    "model.patience": 0,
+}
 WHOLE = {"model.word_dropout": 0, "model.embedding_dropout": 0, "model.output_dropout": 0, "model.epochs": 6}
 KINDS = {
     "default": ("quick", NETWORK | CHUNKS | WHOLE | {"linear.hash_bits": 12}),
-    "LSTM alone": ("quick", NETWORK | CHUNKS | WHOLE | {"linear": None}),
+    "LSTM alone": ("quick", NETWORK | CHUNKS | REGULARISED | {"linear": None}),
     "tutorial": ("tutorial", NETWORK | {"model.sequence_length": 20, "model.learning_rate": 3e-3, "model.epochs": 4}),
 }
 K = 3

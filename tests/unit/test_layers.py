@@ -12,7 +12,7 @@ tf = import_tensorflow()
 
 import keras  # noqa: E402
 
-from tasks.model.layers import BothWays, DropoutFromPool, StridedConvolution  # noqa: E402
+from tasks.model.layers import BothWays, DropoutFromPool, MaskedPooling, StridedConvolution  # noqa: E402
 
 SIZES = [(8, 12, 64), (4, 8, 64), (4, 4, 16), (2, 5, 8), (3, 7, 9), (8, 8, 8), (1, 3, 5), (4, 12, 4), (2, 9, 8)]  # step, kernel, length
 
@@ -108,17 +108,41 @@ def test_a_gpu_takes_the_lstm_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (layer.call(x) == 2).all()
 
 
-@pytest.mark.parametrize("rows", [101, 5001], ids=["cut out of the pool", "larger than half of it"])
+def test_pooling_is_maximum_and_mean_of_what_is_no_padding() -> None:
+    """The gradients too; a review of padding alone is zeros and moves nothing, and padding never counts, however large its features."""
+    draw = np.random.default_rng(0)
+    words = np.array([[1, 2, 3, 4], [5, 0, 0, 0], [0, 0, 0, 0], [6, 7, 8, 0]], np.int32)  # steps of two words
+    steps_of = [[(0, 0), (0, 1), (1, 0)], [], [(3, 0), (3, 1)]]
+    features = draw.uniform(-1, 1, (4, 2, 5)).astype(np.float32)
+    features[1, 1] = features[2] = 0.999
+    slopes = draw.normal(size=(3, 10)).astype(np.float32)
+    x = tf.constant(features)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        pooled = MaskedPooling(2)([x, tf.constant(words), tf.constant([0, 0, 1, 2]), tf.constant([3])])
+    gradient = tape.gradient(pooled, x, output_gradients=tf.constant(slopes)).numpy()
+
+    expected, moved = np.zeros((3, 10)), np.zeros_like(features)
+    for review, steps in enumerate(steps_of):
+        if steps:
+            read = np.array([features[step] for step in steps])
+            expected[review] = np.concatenate([read.max(axis=0), read.mean(axis=0)])
+            for number, step in enumerate(steps):
+                moved[step] = np.where(read.argmax(axis=0) == number, slopes[review, :5], 0) + slopes[review, 5:] / len(steps)
+    np.testing.assert_allclose(pooled.numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(gradient, moved, atol=1e-6)
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.4])
-def test_dropout_from_a_pool_drops_its_share_and_keeps_the_sum(rate: float, rows: int) -> None:
+def test_dropout_from_a_pool_drops_its_share_and_keeps_the_sum(rate: float) -> None:
     """In training a share is zero and the rest larger for it; otherwise nothing changes. Each call has another mask, its rows too."""
     keras.utils.set_random_seed(3)
-    layer = DropoutFromPool(rate)
-    x = np.ones((rows, 1001), np.float32)
+    x = np.ones((101, 1001), np.float32)
+    layer = DropoutFromPool(rate, x.size)
     first, second = layer(x, training=True).numpy(), layer(x, training=True).numpy()
 
     assert (layer(x).numpy() == x).all()
-    assert np.mean(first == 0) == pytest.approx(rate, abs=0.004)
+    assert np.mean(first == 0) == pytest.approx(rate, abs=0.006)
     assert first.mean() == pytest.approx(1, abs=0.008)
     assert np.mean((first == 0) & (second == 0)) == pytest.approx(rate**2, abs=0.006)
     assert np.mean((first[1:] == 0) & (first[:-1] == 0)) == pytest.approx(rate**2, abs=0.006)
@@ -126,13 +150,19 @@ def test_dropout_from_a_pool_drops_its_share_and_keeps_the_sum(rate: float, rows
 
 
 def test_dropout_from_a_pool_is_that_of_its_seed() -> None:
-    """Layers of one seed draw the same masks, of another others, of any size: half of the pool, more, all of it, more than that."""
+    """Layers of one seed draw the same masks, of another others, of any size up to the largest; two in one step are not the same."""
     masks = []
     for seed in (1, 1, 2):
-        layer = DropoutFromPool(0.5, seed=seed)
-        layer.NUM_ENTRIES = 1 << 10
-        masks.append([layer(np.ones(size, np.float32), training=True).numpy() for size in (300, 512, 513, 1024, 1025, 300)])
+        layer = DropoutFromPool(0.5, 512, seed=seed)
+        step = tf.function(lambda x, layer=layer: (layer(x, training=True), layer(x, training=True)))
+        masks.append([mask.numpy() for size in (300, 512, 300) for mask in step(tf.ones(size))])
 
     assert all((one == other).all() for one, other in zip(masks[0], masks[1], strict=True))
     assert not any((one == other).all() for one, other in zip(masks[0], masks[2], strict=True))
-    assert (masks[0][0] != masks[0][-1]).any()
+    assert (masks[0][0] != masks[0][1]).any() and (masks[0][0] != masks[0][-2]).any()
+
+
+def test_dropout_from_a_pool_takes_no_more_than_it_has() -> None:
+    """A mask that were cut short would be a quiet mistake."""
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        DropoutFromPool(0.5, 512)(np.ones(1025, np.float32), training=True)

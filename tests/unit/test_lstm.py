@@ -9,13 +9,14 @@ import pytest
 
 from tasks.errors import CallerError
 from tasks.model import lstm_training
+from tasks.model.adam import rows_of_batch
 from tasks.model.embeddings import Embeddings, fit_embeddings
 from tasks.model.lstm import OWNERS, LstmScorer, LstmSettings, build_network, cut_into_chunks, network_weights, pad_before, weight_shapes
-from tasks.model.lstm_training import fit_lstm, soften, worst_change
+from tasks.model.lstm_training import drop_words, fit_lstm, soften, worst_change
 from tasks.model.pairs import fit_pair_owners, pair_buckets
 from tasks.model.quantisation import PAIR_VECTORS, STEPS, WORD_VECTORS, dequantise_vectors
 from tasks.model.runtime import forget_networks, import_tensorflow
-from tasks.model.vocabulary import TokenIds
+from tasks.model.vocabulary import PADDING, UNKNOWN, TokenIds
 
 TINY = LstmSettings(
     num_words=30, sequence_length=24, chunk_length=8, stride=2, kernel_size=4, embedding_size=8, pair_buckets=64, filters=8, units=6,
@@ -290,19 +291,30 @@ def test_word_vectors_are_changed_to_where_a_review_has_more_loss() -> None:
     assert not change[3].any()
 
 
+def test_a_share_of_the_words_is_dropped_and_no_padding() -> None:
+    """The unknown word stands in their place."""
+    words = np.tile(np.array([PADDING, 5, 6], np.int32), (20_000, 1))
+    dropped = drop_words(words, 0.3, np.random.default_rng(0))
+
+    assert dropped.dtype == np.int32
+    assert not dropped[:, 0].any()
+    changed = dropped[:, 1:] != words[:, 1:]
+    assert (dropped[:, 1:][changed] == UNKNOWN).all()
+    assert changed.mean() == pytest.approx(0.3, abs=0.01)
+    assert (changed[:, 0] & changed[:, 1]).mean() == pytest.approx(0.09, abs=0.01)
+    assert (drop_words(words, 0, np.random.default_rng(0)) == words).all()
+
+
 def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked up once for the batch and its harder copy, their gradient is that of two lookups."""
     tf = import_tensorflow()
 
-    def descend(slopes: list[Any], *_: Any, variables: list[Any], clip_norm: float) -> None:
-        assert clip_norm == 0.75
-        for variable, slope in zip(variables, slopes, strict=True):
-            variable.assign_sub(slope)
+    def descend(by_place: Any, read: list[Any], _gradients: Any, *_: Any, tables: list[Any]) -> None:
+        for table, (rows, place) in zip(tables, read, strict=True):
+            table.scatter_sub(tf.IndexedSlices(tf.math.unsorted_segment_sum(by_place, place, tf.size(rows)), rows))
 
-    monkeypatch.setattr(
-        lstm_training, "_adam", lambda _, tables, others, clip_norm: partial(descend, variables=[*tables, *others], clip_norm=clip_norm)
-    )
-    settings = TINY.model_copy(update={"adversarial": 0.5, "clip_norm": 0.75})
+    monkeypatch.setattr(lstm_training, "adam", lambda tables, _others, _clip_norm: partial(descend, tables=tables))
+    settings = TINY.model_copy(update={"adversarial": 0.5})
     scorer = LstmScorer(random_weights(settings), settings)
     ids = token_ids(random_rows(12, seed=4))
     chunks, y = cut_into_chunks(ids, settings, owners=scorer.owners), (np.arange(12) % 2).astype(np.float32)
@@ -322,50 +334,13 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
     once, expected = ([tf.convert_to_tensor(slope).numpy() for slope in tape.gradient(value, tables)] for value in (loss, both))
     before = [table.numpy() for table in tables]
 
-    lstm_training._training_step(tf, scorer.network, settings)(words, pairs, *brought, review, y, np.float32(1), np.float32(1))
+    read = [*rows_of_batch(chunks.words), *rows_of_batch(chunks.pairs)]
+    given = map(tf.constant, [y, np.float32(1), np.float32(1), *read])
+    lstm_training._training_step(tf, scorer.network, settings)(words, pairs, *brought, review, *given)
 
     for table, old, slope, alone in zip(tables, before, expected, once, strict=True):
         np.testing.assert_allclose(old - table.numpy(), slope, atol=1e-6)
         assert np.abs(slope - alone).max() > 1e-3  # else the test could not tell them apart
-
-
-def test_a_step_is_adams_by_clipped_gradients_and_leaves_other_rows_alone() -> None:
-    """Long gradients count as long as they may be, short ones as they are; a row that stands twice in a batch moves by both."""
-    tf = import_tensorflow()
-    draw = np.random.default_rng(0)
-    table, dense = tf.Variable(draw.normal(size=(6, 2)).astype(np.float32)), tf.Variable(draw.normal(size=3).astype(np.float32))
-    expected = [variable.numpy().astype(np.float64) for variable in (table, dense)]
-    moments = [(np.zeros_like(value), np.zeros_like(value)) for value in expected]
-    move = lstm_training._adam(tf, [table], [dense], 0.5)
-
-    for count, (rows, size) in enumerate((([4, 1, 4], 10), ([1, 2, 4], 0.1)), 1):
-        slopes, others = (size * draw.normal(size=shape).astype(np.float32) for shape in ((3, 2), 3))
-        move([tf.IndexedSlices(slopes, rows), tf.constant(others)], np.float32(0.1), np.float32(count))
-
-        length = np.sqrt((slopes**2).sum() + (others**2).sum())
-        assert (length > 0.5) == (size > 1)
-        whole = np.zeros((6, 2))
-        np.add.at(whole, rows, slopes)
-        step = 0.1 * np.sqrt(1 - 0.999**count) / (1 - 0.9**count)
-        for value, gradient, (mean, square), moved in zip(expected, (whole, others), moments, (np.unique(rows), np.arange(3)), strict=True):
-            clipped = gradient[moved] * min(0.5 / length, 1)
-            mean[moved] = 0.9 * mean[moved] + 0.1 * clipped
-            square[moved] = 0.999 * square[moved] + 0.001 * clipped**2
-            value[moved] -= step * mean[moved] / (np.sqrt(square[moved]) + 1e-7)
-        for variable, value in zip((table, dense), expected, strict=True):
-            np.testing.assert_allclose(variable.numpy(), value, atol=5e-6)
-
-
-@pytest.mark.parametrize("size", [1e30, np.inf, np.nan])
-def test_gradients_without_end_leave_no_number(size: float) -> None:
-    """A norm that is not finite makes all weights none, so that training ends instead of going on with steps of zero."""
-    tf = import_tensorflow()
-    table, dense = tf.Variable(tf.ones((2, 1))), tf.Variable(tf.ones(2))
-    slopes = tf.constant([[size]], tf.float32)
-
-    lstm_training._adam(tf, [table], [dense], 1.0)([tf.IndexedSlices(slopes, [1]), tf.ones(2)], np.float32(0.1), np.float32(1))
-
-    assert np.isnan(dense.numpy()).all() and np.isnan(table.numpy()[1]).all() and table.numpy()[0] == 1
 
 
 def test_other_threads_that_draw_random_numbers_change_no_network() -> None:
