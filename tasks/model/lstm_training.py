@@ -255,6 +255,8 @@ def _batches(chunks: Chunks, y: np.ndarray, in_order: np.ndarray, batch_size: in
 
 def drop_words(words: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
     """Put the unknown word in place of a share of the words, int32, any shape; padding stays."""
+    if not share:
+        return words
     return np.where((draw.random(words.shape, np.float32) < share) & (words != PADDING), np.int32(UNKNOWN), words)
 
 

@@ -43,12 +43,12 @@ def test_a_step_is_adams_by_clipped_gradients_and_leaves_other_rows_alone() -> N
     variables = [*tables, dense]
     expected = [variable.numpy().astype(np.float64) for variable in variables]
     moments = [(np.zeros_like(value), np.zeros_like(value)) for value in expected]
-    move = adam(tables, [dense], 0.5)
+    move = tf.function(adam(tables, [dense], 0.5))
 
     for count, (ids, size) in enumerate((([[4, 1, 4], [0, 0, 0]], 10), ([[1, 2, 4], [3, 0, 5]], 0.1)), 1):
         slope, of_dense = (size * draw.normal(size=shape).astype(np.float32) for shape in ((3, 2), 3))
-        read = [rows_of_batch(np.array(of_table, np.int32)) for of_table in ids]
-        move(tf.constant(slope), read, [tf.constant(of_dense)], np.float32(0.1), np.float32(count))
+        read = [tuple(map(tf.constant, rows_of_batch(np.array(of_table, np.int32)))) for of_table in ids]
+        move(tf.constant(slope), read, [tf.constant(of_dense)], tf.constant(0.1), tf.constant(float(count)))
 
         length = np.sqrt(2 * (slope**2).sum() + (of_dense**2).sum())
         assert (length > 0.5) == (size > 1)

@@ -1,6 +1,7 @@
 import gc
 import random
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -309,18 +310,25 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
     """Looked up once for the batch and its harder copy, their gradient is that of two lookups."""
     tf = import_tensorflow()
 
-    def descend(by_place: Any, read: list[Any], _gradients: Any, *_: Any, tables: list[Any]) -> None:
+    def descend(
+        by_place: Any, read: list[Any], gradients: list[Any], *_: Any, tables: list[Any], others: list[Any], clip_norm: float
+    ) -> None:
+        assert clip_norm == 0.75
         for table, (rows, place) in zip(tables, read, strict=True):
             table.scatter_sub(tf.IndexedSlices(tf.math.unsorted_segment_sum(by_place, place, tf.size(rows)), rows))
+        for variable, gradient in zip(others, gradients, strict=True):
+            variable.assign_sub(gradient)
 
-    monkeypatch.setattr(lstm_training, "adam", lambda tables, _others, _clip_norm: partial(descend, tables=tables))
-    settings = TINY.model_copy(update={"adversarial": 0.5})
+    monkeypatch.setattr(
+        lstm_training, "adam", lambda tables, others, clip_norm: partial(descend, tables=tables, others=others, clip_norm=clip_norm)
+    )
+    settings = TINY.model_copy(update={"adversarial": 0.5, "clip_norm": 0.75})
     scorer = LstmScorer(random_weights(settings), settings)
     ids = token_ids(random_rows(12, seed=4))
     chunks, y = cut_into_chunks(ids, settings, owners=scorer.owners), (np.arange(12) % 2).astype(np.float32)
     words, pairs, *brought, review = (tf.constant(given) for given in (*chunks.inputs(), chunks.review))
     vectors_of, logits_of = lstm_training._halves(scorer.network)
-    tables = [variable.value for variable in vectors_of.trainable_variables]
+    variables = [variable.value for half in (vectors_of, logits_of) for variable in half.trainable_variables]
 
     def loss_of(vectors: Any) -> Any:
         logits = logits_of([vectors, words, *brought, review, tf.constant([12])], training=True)
@@ -331,32 +339,61 @@ def test_vectors_learn_from_both_passes_of_a_batch(monkeypatch: pytest.MonkeyPat
         loss = loss_of(vectors)
         change = worst_change(tf.stop_gradient(tape.gradient(loss, vectors)), words, review, 0.5)
         both = loss + loss_of(vectors_of([words, pairs], training=True) + tf.stop_gradient(change))
-    once, expected = ([tf.convert_to_tensor(slope).numpy() for slope in tape.gradient(value, tables)] for value in (loss, both))
-    before = [table.numpy() for table in tables]
+    once, expected = ([tf.convert_to_tensor(slope).numpy() for slope in tape.gradient(value, variables)] for value in (loss, both))
+    before = [variable.numpy() for variable in variables]
 
     read = [*rows_of_batch(chunks.words), *rows_of_batch(chunks.pairs)]
     given = map(tf.constant, [y, np.float32(1), np.float32(1), *read])
     lstm_training._training_step(tf, scorer.network, settings)(words, pairs, *brought, review, *given)
 
-    for table, old, slope, alone in zip(tables, before, expected, once, strict=True):
-        np.testing.assert_allclose(old - table.numpy(), slope, atol=1e-6)
+    for variable, old, slope, alone in zip(variables, before, expected, once, strict=True):
+        np.testing.assert_allclose(old - variable.numpy(), slope, atol=1e-6)
         assert np.abs(slope - alone).max() > 1e-3  # else the test could not tell them apart
 
 
+@pytest.mark.parametrize("pair_buckets", [0, TINY.pair_buckets])
+def test_a_step_is_told_which_rows_its_dropped_words_are(pair_buckets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its number, from 1, with the learning rate of that."""
+    told: list[list[Any]] = []
+
+    def record(*_: Any) -> Any:
+        return lambda *given: told.append([value.numpy() for value in given]) or (0.0, 0.0)
+
+    monkeypatch.setattr(lstm_training, "_training_step", record)
+    ids = token_ids(random_rows(40, seed=4))
+    settings = TINY.model_copy(update={"word_dropout": 0.4, "batch_size": 16, "epochs": 2, "patience": 0, "pair_buckets": pair_buckets})
+    fit_lstm(ids, np.arange(40) % 2, ids, np.arange(40) % 2, settings, 0)
+
+    for count, (words, pairs, *_, rate, number, rows, place) in enumerate((given[:-2] if pair_buckets else given for given in told), 1):
+        assert (rows[place] == words.reshape(-1)).all()
+        assert not pair_buckets or (told[count - 1][-2][told[count - 1][-1]] == pairs.reshape(-1)).all()
+        assert number == count
+        assert rate == pytest.approx(TINY.learning_rate * 0.5 * (1 + np.cos(np.pi * (count - 1) / 6)))
+    known = np.mean(cut_into_chunks(ids, settings).words > UNKNOWN)
+    left = np.mean(np.concatenate([given[0] for given in told]) > UNKNOWN)
+    assert left / known == pytest.approx(0.6, abs=0.1)
+
+
 def test_other_threads_that_draw_random_numbers_change_no_network() -> None:
-    """Prefect's do, whenever they wait for its server."""
+    """Prefect's do, whenever they wait for its server; nor does what a search or another training does meanwhile."""
     ids, y = token_ids(random_rows(12, seed=4)), np.arange(12) % 2
-    settings = TINY.model_copy(update={"embedding_dropout": 0.4, "epochs": 1})
+    dropouts = {"word_dropout": 0.2, "embedding_dropout": 0.4, "evidence_dropout": 0.2, "output_dropout": 0.3, "adversarial": 0.05}
+    settings = TINY.model_copy(update=dropouts | {"epochs": 3, "patience": 0})
     done = threading.Event()
 
     def draw() -> None:
         while not done.is_set():
             random.random()
 
-    def weights() -> list[bytes]:
-        return [value.tobytes() for value in fit_lstm(ids, y, ids, y.astype(np.int8), settings, 0).weights.values()]
+    def weights(meanwhile: Callable[[dict[str, float]], None] | None = None) -> list[bytes]:
+        return [value.tobytes() for value in fit_lstm(ids, y, ids, y.astype(np.int8), settings, 0, meanwhile).weights.values()]
+
+    def train_another(_: dict[str, float]) -> None:
+        forget_networks()
+        fit_lstm(ids, y, ids, y.astype(np.int8), settings, 1)
 
     alone = weights()
+    assert weights(train_another) == alone
     thread = threading.Thread(target=draw)
     thread.start()
     try:
