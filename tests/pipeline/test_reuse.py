@@ -104,7 +104,7 @@ EDITS = [
     ("tasks/reviews/text.py", "{0,60}", "{0,61}", "clean"),
     ("tasks/tokenize.py", "0.99", "0.98", "tokenize"),
     ("tasks/reviews/sides.py", "hashes ^ _FOR_VALIDATION", "~(hashes ^ _FOR_VALIDATION)", "split"),
-    ("tasks/model/layers.py", "dtype", "dtype ", None),
+    ("tasks/model/layers.py", "tf.reshape(", "tf.reshape (", None),
     ("tasks/model/linear.py", "_NO_PENALTY = 1e6", "_NO_PENALTY = 1e5", "train"),
     ("tasks/model/metrics.py", "def evaluate_models(", "EXTRA = 1\n\n\ndef evaluate_models(", "evaluate"),
     ("tasks/model/registry.py", "def list_models(", "EXTRA = 1\n\n\ndef list_models(", "promote"),
