@@ -3,13 +3,36 @@
 `StridedConvolution` and `BothWays` have the weights, the results and the gradients of Keras' own, and tests hold them to it.
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+_FAR_BELOW = -4.0  # what pooling adds to steps of padding: an LSTM's states are between -1 and 1
+
+
+def _with_own_gradient(function: Callable[..., tuple[Any, Callable[[Any], Any]]]) -> Callable[..., Any]:
+    """TensorFlow's `custom_gradient`, which leaves nothing behind: its own registers each gradient for good, with the whole graph it is of.
+
+    The register is for `tf.gradients`; a tape does not look there.
+    """
+    from tensorflow.python.framework import ops
+
+    register = ops.gradient_registry
+
+    @functools.wraps(function)
+    def call(*inputs: Any) -> Any:
+        known = set(register.list())
+        try:
+            return tf.custom_gradient(function)(*inputs)
+        finally:
+            for name in set(register.list()) - known:
+                register._registry.pop(name, None)
+
+    return call
 
 
 class DropoutFromPool(keras.layers.Dropout):  # type: ignore[misc]
@@ -52,9 +75,6 @@ class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
         return tf.gather(self._embeddings.value, ids)
 
 
-_FAR_BELOW = -4.0  # what is added to steps of padding: an LSTM's states are between -1 and 1
-
-
 class MaskedPooling(keras.layers.Layer):  # type: ignore[misc]
     """Takes the maximum and the mean over all steps of all chunks of a review, padding left out.
 
@@ -76,16 +96,15 @@ class MaskedPooling(keras.layers.Layer):  # type: ignore[misc]
         features, words, review, num_reviews = inputs
         chunks, steps = tf.shape(features)[0], features.shape[1]
         inside = tf.reduce_any(tf.reshape(words != 0, (chunks, steps, self.stride)), axis=2)  # (chunks, steps)
-        with _taken_off_the_register():
-            pooled = _pooled(features, tf.cast(inside, tf.float32), review)
+        pooled = _pooled(features, tf.cast(inside, tf.float32), review)
         return tf.ensure_shape(tf.reshape(pooled, (num_reviews[0], 2 * features.shape[2])), (None, 2 * features.shape[2]))
 
 
-@tf.custom_gradient
+@_with_own_gradient
 def _pooled(features: Any, weight: Any, review: Any) -> tuple[Any, Callable[[Any], tuple[Any, None, None]]]:
     """Return maximum and mean, side by side, over the steps of each review whose weight is 1, not 0.
 
-    The gradient is TensorFlow's own, which divides that of a maximum among the steps that have it, in a third of the operations.
+    The gradient is what TensorFlow's own would be, in a third of the operations: that of a maximum is divided among the steps that have it.
     """
     num_steps = tf.math.segment_sum(tf.reduce_sum(weight, axis=1), review)[:, None]  # (num_reviews, 1)
     masked = features + (_FAR_BELOW * (1 - weight))[:, :, None]
@@ -148,7 +167,7 @@ def _convolve(x: Any, kernel: Any, stride: int) -> Any:
     num_before, num_after = (-(-beside // stride) for beside in (before, size - stride - before))  # stretches that are seen beside the own
     starts = {away: before + stride * away for away in range(-num_before, num_after + 1)}  # where in the kernel each stretch begins
 
-    @tf.custom_gradient
+    @_with_own_gradient
     def convolve(x: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
         own = tf.reshape(x, (-1, stride * depth))
         outer = tf.concat([kernel[:before], kernel[before + stride :]], 0)  # what falls on the neighbours
@@ -168,25 +187,7 @@ def _convolve(x: Any, kernel: Any, stride: int) -> Any:
 
         return tf.reshape(found, (-1, steps, filters)), gradients
 
-    with _taken_off_the_register():
-        return convolve(x, kernel)
-
-
-@contextmanager
-def _taken_off_the_register() -> Iterator[None]:
-    """Take back the names under which TensorFlow registers gradients meanwhile: for good, and each keeps the whole graph that it is of.
-
-    They are for `tf.gradients`; a tape does not look there.
-    """
-    from tensorflow.python.framework import ops
-
-    register = ops.gradient_registry
-    known = set(register.list())
-    try:
-        yield
-    finally:
-        for name in set(register.list()) - known:
-            register._registry.pop(name, None)
+    return convolve(x, kernel)
 
 
 def _neighbours(stretches: Any, starts: dict[int, int], size: int) -> Any:
@@ -255,7 +256,7 @@ def _states(by_step: Any, cell: Any) -> Any:
     zeros, no_peephole = tf.zeros((chunks, cell.units)), tf.zeros(cell.units)
 
     # TensorFlow has given BlockLSTMV2, which has Keras' order of gates, the gradient of BlockLSTM, which has not: it must be named.
-    @tf.custom_gradient
+    @_with_own_gradient
     def states(x: Any, weights: Any, bias: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any, Any]]]:
         given = {
             "seq_len_max": steps, "x": x, "cs_prev": zeros, "h_prev": zeros, "w": weights, "b": bias, "wci": no_peephole,
@@ -269,5 +270,4 @@ def _states(by_step: Any, cell: Any) -> Any:
 
         return found["h"], gradients
 
-    with _taken_off_the_register():
-        return states(by_step, tf.concat([cell.kernel, cell.recurrent_kernel], 0), tf.convert_to_tensor(cell.bias))
+    return states(by_step, tf.concat([cell.kernel, cell.recurrent_kernel], 0), tf.convert_to_tensor(cell.bias))
